@@ -1,0 +1,1 @@
+"""What every storey stands on: errors, whole-or-absent files, progress, reports. Knows nothing of language models."""

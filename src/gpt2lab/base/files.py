@@ -1,0 +1,91 @@
+"""Files and folders that appear whole or not at all: written beside, flushed to disk, then renamed."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from gpt2lab.base.errors import BadInput, explain_full_disk
+
+PARTIAL = ".partial"
+
+
+def sync_file(path: Path) -> None:
+    """Flush a closed file's bytes, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def whole_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """A file handle whose contents become `path` when the block ends well, and vanish when it raises.
+
+    Raises NoSpace when the disk fills up; an older file of that name is then untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        with explain_full_disk(path):
+            with partial.open(mode, encoding=None if "b" in mode else "utf-8") as handle:
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            partial.replace(path)
+            sync_file(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A fresh folder that becomes `path` when the block ends well, replacing what was there; else it vanishes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    replaced = path.with_name(f".{path.name}.{os.getpid()}.replaced")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        with explain_full_disk(path):
+            yield partial
+            for file in sorted(partial.rglob("*")):
+                sync_file(file)
+            sync_file(partial)
+            if path.exists():
+                path.rename(replaced)
+            partial.rename(path)
+            sync_file(path.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write indented UTF-8 JSON, whole or not at all."""
+    with whole_file(path, "w") as handle:
+        json.dump(value, handle, indent=2, ensure_ascii=False)
+        handle.write("\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; raises BadInput that names the file and the line when it is absent or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not valid JSON ({error}).") from None
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes, read in pieces."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,98 @@
+"""One progress line a stage: what, how far, speed, time left. Plain lines every few seconds where output is no terminal."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+PLAIN_LINE_EVERY_SECONDS = 15.0
+
+
+class Bar:
+    """The progress of one stage. `advance` moves it, `note` changes the words at its end."""
+
+    def __init__(self, name: str, total: float | None, unit: str) -> None:
+        self.name, self.total, self.unit = name, total, unit
+        self.done = 0.0
+        self.words = ""
+        self._start = self._last_line = time.monotonic()
+
+    def advance(self, amount: float = 1, note: str | None = None) -> None:
+        """Report `amount` more units of work done, and optionally new words."""
+        self.done += amount
+        if note is not None:
+            self.words = note
+        self._show()
+
+    def grow(self, total: float) -> None:
+        """Change the total once it is known better."""
+        self.total = total
+        self._show()
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        if now - self._last_line >= PLAIN_LINE_EVERY_SECONDS:
+            self._last_line = now
+            self._print_line()
+
+    def _rate(self) -> str:
+        seconds = time.monotonic() - self._start
+        return f"{self.done / seconds:,.4g} {self.unit}/s" if seconds > 0 else ""
+
+    def _print_line(self) -> None:
+        share = f" of {self.total:,.0f}" if self.total else ""
+        print(f"{self.name}: {self.done:,.0f}{share} {self.unit}, {self._rate()} {self.words}".rstrip(), file=sys.stderr)
+
+    def finish(self) -> None:
+        """Print the last word of a stage that took long enough to have printed others."""
+        if self._last_line != self._start:
+            self._print_line()
+
+
+class _LiveBar(Bar):
+    """A `Bar` drawn by rich on a terminal."""
+
+    def __init__(self, name: str, total: float | None, unit: str, progress: Progress) -> None:
+        super().__init__(name, total, unit)
+        self._progress = progress
+        self._task = progress.add_task(name, total=total, rate="", words="")
+
+    def _show(self) -> None:
+        self._progress.update(
+            self._task, completed=self.done, total=self.total, rate=self._rate(), words=self.words
+        )
+
+    def finish(self) -> None:
+        self._progress.update(self._task, total=self.total or self.done)
+
+
+@contextmanager
+def progress_bar(name: str, total: float | None = None, unit: str = "items") -> Iterator[Bar]:
+    """The progress line of one stage, written to standard error."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        bar = Bar(name, total, unit)
+        yield bar
+        bar.finish()
+        return
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[words]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        live = _LiveBar(name, total, unit, progress)
+        yield live
+        live.finish()
+
+
+def say(line: str) -> None:
+    """Print one line about what happens to standard error, so that standard output stays for results."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(line, markup=False)

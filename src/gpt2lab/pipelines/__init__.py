@@ -1,0 +1,1 @@
+"""Pipelines: a few lines each over the storeys below."""
