@@ -1,3 +1,36 @@
-"""gpt2lab: GPT-2, whole. The Python API reads like the command line; see `docs/architecture.md` for the house."""
+"""gpt2lab: GPT-2, whole. The Python API reads like the command line.
+
+    import gpt2lab
+    from gpt2lab.train.recipe import laptop
+
+    gpt2lab.train(laptop("nano", vocab_size=4096), tokens="tokens/", out="runs/mine")
+    model = gpt2lab.load("runs/mine/model")
+    print(model.generate("Once upon a time", temperature=0.8).text)
+    print(gpt2lab.evaluate(model, "data/"))
+
+Nothing heavy is imported before it is used.
+"""
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gpt2lab.base import errors as errors
+
+if TYPE_CHECKING:
+    from gpt2lab.generate.language_model import LanguageModel
+
+__version__ = "0.1.0"
+
+
+def load(path: str | Path) -> "LanguageModel":
+    """Open a model folder: an object with `generate`, `network` and `tokenizer`."""
+    from gpt2lab.generate.language_model import LanguageModel
+
+    return LanguageModel.load(path)
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("train", "evaluate"):
+        return importlib.import_module(f"gpt2lab.{name}")
+    raise AttributeError(f"module 'gpt2lab' has no attribute {name!r}")

@@ -1,0 +1,319 @@
+"""Pictures for reports as inline SVG: the page's own font and colours, readable on light and dark, the same every time.
+
+matplotlib takes a second to import, so it is imported where it is needed.
+"""
+
+import re
+import textwrap
+import warnings
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gpt2lab.base.report import Picture, number, printable
+
+References = Sequence[tuple[str, float]]
+"""What to measure the picture against, as (label, value): a unigram model, the paper, a peer, a limit."""
+
+WIDTH = 612  # in CSS pixels: the width of a report's column, so that text is drawn at its true size
+LINE_HEIGHT = 16
+MOST_POINTS = 800  # of one curve; more can't be seen and would only make the file heavy
+LABEL_CHARACTERS = 36
+
+# Okabe and Ito (2008), "Color Universal Design": apart for every common kind of colour blindness. Drawn as CSS
+# variables, which a page may set otherwise for the dark.
+SERIES_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
+INK = "#010203"  # stands for the page's own text colour until the SVG is finished
+
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "gpt2lab",
+    "text.parse_math": False,  # a label may hold dollars
+    "font.size": 13,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 12,
+    "xtick.labelsize": 12,
+    "ytick.labelsize": 12,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.minor.size": 0,
+    "axes.edgecolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "lines.solid_capstyle": "round",
+    "lines.solid_joinstyle": "round",
+    "figure.constrained_layout.h_pad": 0.04,
+    "figure.constrained_layout.w_pad": 0.02,
+}
+
+
+def lines(
+    title: str,
+    series: Sequence[tuple[str, ArrayLike, ArrayLike]],
+    x_label: str,
+    y_label: str,
+    references: References = (),
+) -> Picture:
+    """Curves of (name, x, y), x ascending, each named at its end with its last value; references lie across as dashes.
+
+    Values that are not finite leave a gap.
+    """
+    curves = [(name, *_thinned(np.asarray(x, dtype=float), np.asarray(y, dtype=float))) for name, x, y in series]
+    with _drawing(height=300) as (figure, axes):
+        _plain_axes(axes, x_label, y_label, grid="y")
+        low, high = _limits([y for _, _, y in curves], [value for _, value in references])
+        axes.set_ylim(low, high)
+        ends = []  # (label, x, y, colour) of everything that is named at the right
+        for (name, x, y), colour in zip(curves, _colours(len(curves)), strict=True):
+            axes.plot(x, y, color=colour, linewidth=1.8)
+            finite = np.flatnonzero(np.isfinite(y))
+            if len(finite):
+                ends.append((f"{name} {number(y[finite[-1]])}", x[finite[-1]], y[finite[-1]], colour))
+        drawn = np.concatenate([x[np.isfinite(y)] for _, x, y in curves] or [np.zeros(0)])
+        left, right = (drawn.min(), drawn.max()) if len(drawn) else (0.0, 1.0)
+        axes.set_xlim(left, right if right > left else left + 1)
+        for label, value in references:
+            axes.axhline(value, color=INK, alpha=0.6, linewidth=1, dashes=(5, 4))
+            ends.append((f"{label} {number(value)}", axes.get_xlim()[1], value, INK))
+        _name_ends(axes, ends, axes_height=230)
+        return _finish(figure, title)
+
+
+def bars(
+    title: str,
+    pairs: Sequence[tuple[str, float]],
+    x_label: str,
+    references: References = (),
+    value_text: Callable[[float], str] = number,
+) -> Picture:
+    """Horizontal bars of (label, value) from top to bottom as given, the value printed at the end of each."""
+    values = [value for _, value in pairs]
+    height = 25 * max(len(pairs), 1) + 46 + LINE_HEIGHT * len(references)
+    with _drawing(height) as (figure, axes):
+        _plain_axes(axes, x_label, "", grid="x")
+        rows = range(len(pairs))
+        axes.barh(rows, values, height=0.66, color=SERIES_COLOURS[0])
+        axes.set_yticks(rows, [_shortened(label) for label, _ in pairs])
+        axes.set_ylim(len(pairs) - 0.5, -0.5)
+        everything = [0.0, *values, *(value for _, value in references)]
+        lowest, highest = min(everything), max(everything)
+        room_for_text = 0.12 * (highest - lowest) if lowest < 0 else 0.0
+        axes.set_xlim(lowest - room_for_text, highest if highest > lowest else 1)
+        for row, value in zip(rows, values, strict=True):
+            axes.annotate(
+                printable(value_text(value)),
+                (value, row),
+                xytext=(-5 if value < 0 else 5, 0),
+                textcoords="offset points",
+                ha="right" if value < 0 else "left",
+                va="center",
+            )
+        _stand_references(axes, references, axes_height=height - 46 - LINE_HEIGHT * len(references))
+        return _finish(figure, title)
+
+
+def histogram(
+    title: str,
+    values: ArrayLike,
+    x_label: str,
+    y_label: str,
+    references: References = (),
+    bins: int = 40,
+    log_x: bool = False,
+) -> Picture:
+    """How often each size occurs. With `log_x` bins are equally wide in the logarithm and values must be above 0."""
+    data = np.asarray(values, dtype=float)
+    data = data[np.isfinite(data) & (data > 0)] if log_x else data[np.isfinite(data)]
+    height = 250 + LINE_HEIGHT * len(references)
+    with _drawing(height) as (figure, axes):
+        _plain_axes(axes, x_label, y_label, grid="y")
+        everything = np.concatenate([data, [value for _, value in references]])
+        low, high = (everything.min(), everything.max()) if len(everything) else (1.0, 2.0)
+        if low == high:
+            low, high = (low / 2, high * 2) if log_x else (low - 0.5, high + 0.5)
+        edges = np.geomspace(low, high, bins + 1) if log_x else np.linspace(low, high, bins + 1)
+        edges[0], edges[-1] = low, high  # geomspace may round past the ends
+        counts, _ = np.histogram(data, edges)
+        if log_x:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(_tick)
+            axes.xaxis.set_minor_formatter("")
+        # One outline instead of many bars: neighbours leave no hairlines between them.
+        axes.fill_between(edges, np.append(counts, 0), step="post", color=SERIES_COLOURS[0], alpha=0.85, linewidth=0)
+        axes.set_xlim(low, high)
+        axes.set_ylim(0, max(counts.max(), 1) * 1.02)
+        _stand_references(axes, references, axes_height=190)
+        return _finish(figure, title)
+
+
+@contextmanager
+def _drawing(height: float) -> Iterator[tuple[Any, Any]]:
+    """A figure of WIDTH times `height` CSS pixels and its axes, in our settings whatever the user's are."""
+    import matplotlib.style
+    from matplotlib.figure import Figure
+
+    with matplotlib.style.context(["default", _SETTINGS]), warnings.catch_warnings():
+        # The font that measures text may lack a letter that the reader's font has.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+")
+        figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72, layout="constrained")
+        yield figure, figure.add_subplot()
+
+
+def _plain_axes(axes: Any, x_label: str, y_label: str, grid: str) -> None:
+    """Faint grid, few round ticks, units under the x axis and, lying flat, above the y axis."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_axisbelow(True)
+    axes.grid(axis=grid, color=INK, alpha=0.14, linewidth=0.8)
+    axes.spines["bottom"].set_alpha(0.5)
+    axes.tick_params(bottom=False, left=False, pad=6)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_formatter(_tick)
+    axes.set_xlabel(printable(x_label), labelpad=6)
+    if y_label:
+        axes.set_title(printable(y_label), loc="left", x=0, pad=10, fontsize=12)
+
+
+def _tick(value: float, _position: int | None = None) -> str:
+    return f"{value:,.10g}".replace("-", "−")
+
+
+def _colours(count: int) -> list[str]:
+    return [SERIES_COLOURS[index % len(SERIES_COLOURS)] for index in range(count)]
+
+
+def _limits(curves: Sequence[NDArray[np.float64]], others: Sequence[float]) -> tuple[float, float]:
+    """The smallest and largest finite value with a little room around."""
+    everything = np.concatenate([*curves, np.asarray(others, dtype=float)])
+    everything = everything[np.isfinite(everything)]
+    if not len(everything):
+        return 0.0, 1.0
+    low, high = float(everything.min()), float(everything.max())
+    room = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
+    return low - room, high + room
+
+
+def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """At most about MOST_POINTS points: the lowest and the highest of each stretch, so that no spike is lost."""
+    y = np.where(np.isfinite(y), y, np.nan)
+    if len(y) <= MOST_POINTS:
+        return x, y
+    kept = {0, len(y) - 1}
+    for stretch in np.array_split(np.arange(len(y)), MOST_POINTS // 2):
+        if np.isnan(y[stretch]).all():
+            kept.add(int(stretch[0]))
+        else:
+            kept |= {int(stretch[np.nanargmin(y[stretch])]), int(stretch[np.nanargmax(y[stretch])])}
+    chosen = np.array(sorted(kept))
+    return x[chosen], y[chosen]
+
+
+def _name_ends(axes: Any, ends: Sequence[tuple[str, float, float, str]], axes_height: float) -> None:
+    """Write each label right of the axes at the height of its line, moved just enough that none cover each other."""
+    low, high = axes.get_ylim()
+    ordered = sorted(ends, key=lambda end: end[2])
+    labels = [textwrap.fill(printable(label), 18) for label, *_ in ordered]
+    wanted = [(y - low) / (high - low) for _, _, y, _ in ordered]
+    heights = [(label.count("\n") + 1) * LINE_HEIGHT / axes_height for label in labels]
+    for (_, x, y, colour), label, place in zip(ordered, labels, _apart(wanted, heights), strict=True):
+        axes.annotate(
+            label,
+            (x, y),
+            xytext=(1.03, place),
+            textcoords="axes fraction",
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.6, "linewidth": 1, "shrinkA": 0, "shrinkB": 0},
+        )
+
+
+def _apart(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
+    """Centres near the `wanted` ascending ones (0 to 1) such that blocks of these heights don't overlap."""
+    places = list(wanted)
+    for index in range(1, len(places)):
+        gap = (heights[index - 1] + heights[index]) / 2
+        places[index] = max(places[index], places[index - 1] + gap)
+    ceiling = 1.0
+    for index in reversed(range(len(places))):
+        places[index] = min(places[index], ceiling - heights[index] / 2)
+        ceiling = places[index] - heights[index] / 2
+    return places
+
+
+def _stand_references(axes: Any, references: References, axes_height: float) -> None:
+    """Dashed upright lines, each named above the axes on its own row, the leftmost highest: no line cuts a label."""
+    rows = sorted(references, key=lambda reference: reference[1], reverse=True)
+    for row, (label, value) in enumerate(rows):
+        top = 1 + (row + 0.9) * LINE_HEIGHT / axes_height
+        axes.plot(
+            [value, value],
+            [0, top],
+            transform=axes.get_xaxis_transform(),
+            color=INK,
+            alpha=0.6,
+            linewidth=1,
+            dashes=(5, 4),
+        )
+        axes.annotate(
+            _shortened(f"{label} {number(value)}"),
+            (value, top),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(5, 1),
+            textcoords="offset points",
+            va="top",
+        )
+
+
+def _shortened(label: str) -> str:
+    label = " ".join(printable(label).split())
+    return label if len(label) <= LABEL_CHARACTERS else label[: LABEL_CHARACTERS - 1] + "…"
+
+
+def _finish(figure: Any, title: str) -> Picture:
+    """The figure as an SVG element that can stand in any page, beside any other."""
+    import io
+
+    # Everything lies within its axes, so nothing need be clipped; without clip paths no ids are left to clash.
+    for artist in figure.findobj():
+        artist.set_clip_on(False)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
+    root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314 (we wrote it a line above)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag.rpartition("}")[2] in ("metadata", "defs"):
+                parent.remove(child)
+    for element in root.iter():
+        element.attrib.pop("id", None)
+        for name, value in element.attrib.items():
+            element.attrib[name] = _themed(value)
+        element.tail = None if not (element.tail or "").strip() else element.tail
+    root.attrib = {
+        "viewBox": root.attrib["viewBox"],
+        "width": "100%",
+        "role": "img",
+        "aria-label": printable(title),
+    }
+    return Picture(title, ElementTree.tostring(root, encoding="unicode"))
+
+
+def _themed(style: str) -> str:
+    """Our stand-in colours as the page's colours, and no font but the page's own."""
+    style = style.replace(INK, "currentColor")
+    for index, colour in enumerate(SERIES_COLOURS, start=1):
+        style = style.replace(colour, f"var(--series-{index}, {colour})")
+    style = re.sub(r"font: (?:\w+ )*([\d.]+px) [^;]*", r"font-size: \1", style)  # matplotlib's shorthand before 3.10
+    return re.sub(r"font-family: [^;]*;? ?", "", style)

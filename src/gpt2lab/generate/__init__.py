@@ -1,0 +1,1 @@
+"""Text from a model: sampling filters, decoding with a KV cache, and the object that users hold."""

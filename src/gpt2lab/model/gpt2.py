@@ -1,0 +1,160 @@
+"""GPT-2's network, whole, to be read in one sitting (Radford et al. 2019; openai/gpt-2 `src/model.py`).
+
+Names of tensors end in their shape:
+    B batch   T new tokens   S tokens seen (cached + new)   D model width (n_embd)
+    H heads   K width of a head   L layers   V vocabulary
+
+Names of parameters are those of the published weights, in PyTorch's orientation of matrices ([out, in]; the published
+files have [in, out], which `checkpoints` turns around). Precision, compilation and parallelism are applied from outside.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from gpt2lab.model.config import GPT2Config
+
+
+class KVCache:
+    """The keys and values of the tokens a batch of sequences has already passed: 2 tensors [L, B, H, S, K].
+
+    `length` tokens are valid. All sequences of the batch advance together.
+    """
+
+    def __init__(self, config: GPT2Config, batch: int, dtype: torch.dtype, device: torch.device) -> None:
+        shape = (config.n_layer, batch, config.n_head, config.context_length, config.n_embd // config.n_head)
+        self.k_LBHSK = torch.zeros(shape, dtype=dtype, device=device)
+        self.v_LBHSK = torch.zeros(shape, dtype=dtype, device=device)
+        self.length = 0
+
+    def append(self, layer: int, k_BHTK: Tensor, v_BHTK: Tensor) -> tuple[Tensor, Tensor]:
+        """Store a layer's new keys and values and return all valid ones [B, H, S, K]; `length` moves at step's end."""
+        end = self.length + k_BHTK.shape[2]
+        self.k_LBHSK[layer, :, :, self.length : end] = k_BHTK
+        self.v_LBHSK[layer, :, :, self.length : end] = v_BHTK
+        return self.k_LBHSK[layer, :, :, :end], self.v_LBHSK[layer, :, :, :end]
+
+
+class Attention(nn.Module):
+    """Causal self-attention with one matrix for queries, keys and values."""
+
+    def __init__(self, config: GPT2Config, layer: int) -> None:
+        super().__init__()
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.n_head = config.n_head
+        self.attn_pdrop = config.attn_pdrop
+        self.layer = layer
+
+    def forward(self, x_BTD: Tensor, cache: KVCache | None) -> Tensor:
+        q_BHTK, k_BHSK, v_BHSK = self.c_attn(x_BTD).unflatten(-1, (3, self.n_head, -1)).permute(2, 0, 3, 1, 4)
+        seen = 0
+        if cache is not None:
+            seen = cache.length
+            k_BHSK, v_BHSK = cache.append(self.layer, k_BHSK, v_BHSK)
+        new = x_BTD.shape[1]
+        mask_TS = None
+        if seen and new > 1:  # a chunk after a cached prefix: token t sees the prefix and the chunk up to itself
+            mask_TS = torch.ones(new, seen + new, dtype=torch.bool, device=x_BTD.device).tril(seen)
+        y_BHTK = F.scaled_dot_product_attention(
+            q_BHTK,
+            k_BHSK,
+            v_BHSK,
+            attn_mask=mask_TS,
+            dropout_p=self.attn_pdrop if self.training else 0.0,
+            is_causal=seen == 0 and new > 1,
+        )
+        projected: Tensor = self.c_proj(y_BHTK.transpose(1, 2).flatten(2))
+        return projected
+
+
+class MLP(nn.Module):
+    """Two layers, four times as wide inside, with the tanh approximation of GELU."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
+        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        projected: Tensor = self.c_proj(F.gelu(self.c_fc(x_BTD), approximate="tanh"))
+        return projected
+
+
+class Block(nn.Module):
+    """One layer: attention and MLP, each behind a layer norm, each added to the residual stream."""
+
+    def __init__(self, config: GPT2Config, layer: int) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.attn = Attention(config, layer)
+        self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.mlp = MLP(config)
+        self.dropout = nn.Dropout(config.resid_pdrop)
+
+    def forward(self, x_BTD: Tensor, cache: KVCache | None) -> Tensor:
+        x_BTD = x_BTD + self.dropout(self.attn(self.ln_1(x_BTD), cache))
+        return x_BTD + self.dropout(self.mlp(self.ln_2(x_BTD)))
+
+
+class GPT2(nn.Module):
+    """GPT-2. Call it for logits, or `loss` for the mean cross-entropy in nats a token."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wpe = nn.Embedding(config.context_length, config.n_embd)
+        self.dropout = nn.Dropout(config.embd_pdrop)
+        self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.n_embd, config.vocab_size, bias=False)
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw fresh weights: N(0, 0.02), positions N(0, 0.01), biases 0 (openai/gpt-2 `src/model.py`).
+
+        The last matrix of each residual branch is scaled by 1/sqrt(number of residual branches) (paper, section 2.3).
+        """
+        for name, parameter in self.named_parameters():
+            if name.endswith(".bias"):
+                parameter.zero_()
+            elif parameter.ndim == 1:
+                parameter.fill_(1.0)
+            else:
+                deviation = 0.01 if name == "wpe.weight" else 0.02
+                if name.endswith("c_proj.weight"):
+                    deviation /= math.sqrt(2 * self.config.n_layer)
+                parameter.normal_(0.0, deviation, generator=generator)
+
+    def hidden(self, tokens_BT: Tensor, cache: KVCache | None = None) -> Tensor:
+        """The residual stream after the last layer norm, [B, T, D]; with a cache, of the tokens after those it holds.
+
+        Raises ValueError when the positions run past `context_length`.
+        """
+        start = cache.length if cache is not None else 0
+        end = start + tokens_BT.shape[1]
+        if end > self.config.context_length:
+            raise ValueError(f"{end} tokens are more than the context of {self.config.context_length}")
+        positions_T = torch.arange(start, end, device=tokens_BT.device)
+        x_BTD = self.dropout(self.wte(tokens_BT) + self.wpe(positions_T))
+        for block in self.h:
+            x_BTD = block(x_BTD, cache)
+        if cache is not None:
+            cache.length = end
+        normed: Tensor = self.ln_f(x_BTD)
+        return normed
+
+    def head(self, x_BTD: Tensor) -> Tensor:
+        """Logits [..., V] of hidden states [..., D]."""
+        return F.linear(x_BTD, self.wte.weight if self.lm_head is None else self.lm_head.weight)
+
+    def forward(self, tokens_BT: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Logits [B, T, V] of the token after each of `tokens_BT` (int64)."""
+        return self.head(self.hidden(tokens_BT, cache))
+
+    def loss(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        """Mean cross-entropy of `targets_BT` in nats a token."""
+        return F.cross_entropy(self(tokens_BT).flatten(0, 1), targets_BT.flatten())

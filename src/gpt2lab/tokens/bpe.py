@@ -1,0 +1,220 @@
+"""Byte-level byte-pair encoding as GPT-2 does it (Radford et al. 2019, section 2.2; openai/gpt-2 `src/encoder.py`).
+
+Every tokenizer here has GPT-2's layout: ids 0 to 255 are the single bytes in the published order, then one id for each
+merge in order of priority, then `<|endoftext|>`. So a list of merges says everything, and the published list
+(`gpt2/vocab.bpe`, the one data table this project carries) gives GPT-2's own 50,257 ids.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from functools import cached_property, lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+import tiktoken
+
+from gpt2lab.base.errors import BadInput, BadOption
+from gpt2lab.base.files import read_json, write_json
+
+END_OF_TEXT = "<|endoftext|>"
+# The released code's pattern, its missing IGNORECASE included: "'s" is split off, "'S" is not.
+SPLIT_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+VOCAB_BPE_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
+SMALLEST_VOCABULARY = 257  # the bytes and <|endoftext|>
+_MERGES_HEADER = "#version: 0.2"
+_NOT_UTF8 = re.compile("([\udc80-\udcff]+)")
+
+
+@lru_cache(maxsize=1)
+def byte_symbols() -> tuple[tuple[int, str], ...]:
+    """The 256 (byte, printable character) pairs in the order of GPT-2's first 256 ids.
+
+    Printable Latin-1 characters stand for themselves; the other bytes take the characters from U+0100 on, so that a
+    merge list is a readable text file.
+    """
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return tuple(
+        [(byte, chr(byte)) for byte in printable] + [(byte, chr(256 + n)) for n, byte in enumerate(others)]
+    )
+
+
+class ByteLevelBPE:
+    """A byte-level BPE tokenizer of GPT-2's layout, given by its merges ("Ġ t" means: a space, then t).
+
+    Encoding is exact for any text and any bytes, and never yields `<|endoftext|>`: that id is only put by callers.
+    Raises BadInput when the merges are not a BPE of this layout.
+    """
+
+    def __init__(self, merges: Sequence[str]) -> None:
+        self.merges = tuple(merges)
+        symbols = [symbol for _, symbol in byte_symbols()]
+        known = set(symbols)
+        for number, merge in enumerate(self.merges, 1):
+            parts = merge.split(" ")
+            if len(parts) != 2 or not known.issuperset(parts) or "".join(parts) in known:
+                raise BadInput(f"merge {number:,} ({merge!r}) does not join two earlier tokens into a new one.")
+            symbols.append("".join(parts))
+            known.add(symbols[-1])
+        self.symbols = tuple(symbols)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, `<|endoftext|>` included."""
+        return len(self.symbols) + 1
+
+    @property
+    def end_of_text(self) -> int:
+        """The id of `<|endoftext|>`, the last one."""
+        return len(self.symbols)
+
+    @cached_property
+    def token_bytes(self) -> tuple[bytes, ...]:
+        """The bytes each id stands for; none for `<|endoftext|>`, which is no text."""
+        byte_of = {symbol: byte for byte, symbol in byte_symbols()}
+        return (*(bytes(byte_of[character] for character in symbol) for symbol in self.symbols), b"")
+
+    @cached_property
+    def sha256(self) -> str:
+        """Identity of the tokenizer: SHA-256 of its merges file."""
+        return hashlib.sha256(self._merges_text().encode()).hexdigest()
+
+    @cached_property
+    def _engine(self) -> tiktoken.Encoding:
+        ranks = {token: rank for rank, token in enumerate(self.token_bytes[:-1])}
+        return tiktoken.Encoding(
+            "gpt2lab", pat_str=SPLIT_PATTERN, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: self.end_of_text}
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`; a literal `<|endoftext|>` in it is text like any other."""
+        return self._engine.encode_ordinary(text)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of many texts, on all cores."""
+        return self._engine.encode_ordinary_batch(list(texts))
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Ids of any bytes; stretches that are not UTF-8 become one id a byte."""
+        ids: list[int] = []
+        for stretch in _NOT_UTF8.split(data.decode("utf-8", "surrogateescape")):
+            if _NOT_UTF8.match(stretch):
+                ids.extend(self._byte_ids[byte] for byte in stretch.encode("utf-8", "surrogateescape"))
+            else:
+                ids.extend(self.encode(stretch))
+        return ids
+
+    @cached_property
+    def _byte_ids(self) -> dict[int, int]:
+        return {byte: number for number, (byte, _) in enumerate(byte_symbols())}
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The bytes of `ids`; `<|endoftext|>` gives its literal name. Raises BadInput for an id not in the vocabulary."""
+        pieces = []
+        for token in ids:
+            if not 0 <= token < self.vocab_size:
+                raise BadInput(f"token id {token} is not in the vocabulary of {self.vocab_size:,} ids.")
+            pieces.append(END_OF_TEXT.encode() if token == self.end_of_text else self.token_bytes[token])
+        return b"".join(pieces)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`; bytes that are not UTF-8 (a character cut in two) become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", "replace")
+
+    def vocabulary(self) -> dict[str, int]:
+        """The `encoder.json` / `vocab.json` mapping from symbol to id."""
+        return {symbol: number for number, symbol in enumerate((*self.symbols, END_OF_TEXT))}
+
+    def _merges_text(self) -> str:
+        return "\n".join((_MERGES_HEADER, *self.merges)) + "\n"
+
+    def save(self, folder: Path) -> None:
+        """Write `vocab.json`, `merges.txt`, `tokenizer.json` and `tokenizer_config.json` into an existing folder."""
+        (folder / "merges.txt").write_text(self._merges_text(), encoding="utf-8")
+        (folder / "vocab.json").write_text(json.dumps(self.vocabulary()), encoding="utf-8")
+        self._save_fast(folder / "tokenizer.json")
+        settings = {
+            "tokenizer_class": "GPT2Tokenizer",
+            "add_prefix_space": False,
+            "bos_token": END_OF_TEXT,
+            "eos_token": END_OF_TEXT,
+            "unk_token": END_OF_TEXT,
+        }
+        write_json(folder / "tokenizer_config.json", settings)
+
+    def _save_fast(self, path: Path) -> None:
+        """Write the single-file format of Hugging Face's `tokenizers`."""
+        from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+        pairs = [(first, second) for first, second in (merge.split(" ") for merge in self.merges)]
+        fast = Tokenizer(models.BPE(vocab=self.vocabulary(), merges=pairs))
+        fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        fast.decoder = decoders.ByteLevel()
+        fast.add_special_tokens([AddedToken(END_OF_TEXT, special=True)])
+        fast.save(str(path))
+
+    @classmethod
+    def load(cls, folder: Path) -> "ByteLevelBPE":
+        """Read `merges.txt` (or `vocab.bpe`) and check it against `vocab.json` (or `encoder.json`) beside it."""
+        merges = next((folder / name for name in ("merges.txt", "vocab.bpe") if (folder / name).exists()), None)
+        if merges is None:
+            raise BadInput(f"{folder}: no tokenizer here (neither merges.txt nor vocab.bpe).")
+        try:
+            tokenizer = cls(parse_merges(merges.read_text(encoding="utf-8")))
+        except (BadInput, UnicodeDecodeError) as error:
+            raise BadInput(f"{merges}: {error}") from error
+        for name in ("vocab.json", "encoder.json"):
+            if (folder / name).exists() and read_json(folder / name) != tokenizer.vocabulary():
+                raise BadInput(f"{folder / name}: does not have GPT-2's layout of ids for {merges.name} beside it.")
+        return tokenizer
+
+
+def parse_merges(text: str) -> list[str]:
+    """The merges of a `merges.txt` / `vocab.bpe` file, its version line left out."""
+    lines = text.split("\n")
+    start = 1 if lines[0].startswith("#version") else 0
+    return [line for line in lines[start:] if line]
+
+
+@lru_cache(maxsize=1)
+def gpt2_tokenizer() -> ByteLevelBPE:
+    """GPT-2's own tokenizer: the published 50,000 merges, 50,257 ids."""
+    data = files("gpt2lab.tokens").joinpath("gpt2/vocab.bpe").read_bytes()
+    if hashlib.sha256(data).hexdigest() != VOCAB_BPE_SHA256:
+        raise BadInput("gpt2lab/tokens/gpt2/vocab.bpe is not the published file. Install gpt2lab again.")
+    return ByteLevelBPE(parse_merges(data.decode("utf-8")))
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int) -> ByteLevelBPE:
+    """Learn the merges of a byte-level BPE of `vocab_size` ids (or fewer, where the texts hold no more pairs).
+
+    The most frequent pair is merged first; the engine breaks ties by the smaller pair of ids, so the same texts in any
+    order give the same merges. Raises BadOption for a size below 257, and BadInput for texts without any content.
+    """
+    if vocab_size < SMALLEST_VOCABULARY:
+        raise BadOption(
+            f"--vocab-size {vocab_size}: a byte-level BPE needs at least {SMALLEST_VOCABULARY} ids"
+            " (256 bytes and <|endoftext|>)."
+        )
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    engine = Tokenizer(models.BPE())
+    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 1,
+        initial_alphabet=[symbol for _, symbol in byte_symbols()],
+        show_progress=False,
+    )
+    engine.train_from_iterator(texts, trainer)
+    learned = json.loads(engine.to_str())["model"]["merges"]
+    if not learned and vocab_size > SMALLEST_VOCABULARY:
+        raise BadInput("no text to train a tokenizer on.")
+    merges, seen = [], set[str]()
+    for first, second in learned:
+        # A token can be reached by two merges (a+bc, ab+c); by priority only the first one can ever fire in tiktoken.
+        if first + second not in seen:
+            seen.add(first + second)
+            merges.append(f"{first} {second}")
+    return ByteLevelBPE(merges)

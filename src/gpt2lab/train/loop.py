@@ -1,0 +1,356 @@
+"""The training loop: a recipe and token shards in, a run folder out.
+
+    run/
+      recipe.json       the resolved recipe, from which the run can be repeated
+      run.json          what was asked for, tokens, machine, versions
+      metrics.jsonl     one line a step and one a validation; events.* is the same for TensorBoard
+      checkpoints/      the newest whole states
+      model/            the model folder, at the end
+      summary.json      at the end: the run is finished
+
+Two runs of one recipe on one machine give the same bits, and so does a run that was killed and started again: the data
+of a step, and its dropout, are functions of (seed, step).
+"""
+
+import json
+import math
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gpt2lab.base.errors import BadInput, BadOption, UserError
+from gpt2lab.base.files import read_json, whole_file, write_json
+from gpt2lab.base.machine import describe_machine, describe_versions
+from gpt2lab.base.progress import progress_bar, say
+from gpt2lab.checkpoints.model_folder import save_model_folder
+from gpt2lab.model.config import parameter_count, training_flops_per_token
+from gpt2lab.model.gpt2 import GPT2
+from gpt2lab.tokens.bpe import ByteLevelBPE
+from gpt2lab.tokens.loader import Loader, validation_batches
+from gpt2lab.tokens.shards import TokensInfo, TokenStream, check_same_tokenizer, read_tokens_info
+from gpt2lab.train.checkpointing import Progress, checkpoints, restore_checkpoint, save_checkpoint
+from gpt2lab.train.optim import make_adamw
+from gpt2lab.train.recipe import Recipe, changed_keys, recipe_from_json, recipe_to_json
+from gpt2lab.train.schedule import learning_rate_share
+
+WARM_UP_STEPS, TIMED_STEPS = 3, 9
+Batch = tuple[Tensor, Tensor]
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+class Diverged(UserError):
+    """The loss or the gradient is no longer a number."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a finished run came to; losses in nats a token, speed over training steps alone."""
+
+    steps: int
+    tokens: int
+    parameters: int
+    train_loss_last: float
+    val_loss_first: float
+    val_loss_last: float
+    val_bits_per_byte_last: float
+    tokens_per_second: float
+    flops_per_second: float
+    training_seconds: float
+    seconds: float
+    model: str
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Validation on held-out sequences: loss in nats a token, and bits per byte of the text predicted."""
+
+    step: int
+    loss: float
+    bits_per_byte: float
+
+
+def train(recipe: Recipe, tokens: Path, out: Path) -> RunSummary:
+    """Train by `recipe` on the shards in `tokens`, into `out`; goes on where an earlier call stopped.
+
+    Raises BadOption when `out` holds a run of another recipe or the tokens have more ids than the model, BadInput for
+    unusable shards, Diverged when the loss is no number, NoSpace when the disk is full.
+    """
+    info = read_tokens_info(tokens)
+    tokenizer = ByteLevelBPE.load(tokens)
+    check_same_tokenizer(info, tokenizer, tokens)
+    if info.vocab_size > recipe.model.vocab_size:
+        raise BadOption(
+            f"{tokens}: the tokens have {info.vocab_size:,} ids, the model's vocabulary only"
+            f" {recipe.model.vocab_size:,}. Raise model.vocab_size to {info.vocab_size} or more."
+        )
+    _check_same_run(recipe, info, out)
+    if (out / "summary.json").exists():
+        say(f"{out}: this run is finished. Choose another --out to train again.")
+        return RunSummary(**read_json(out / "summary.json"))
+    return _Run(recipe, info, tokenizer, tokens, out).run()
+
+
+def _check_same_run(recipe: Recipe, info: TokensInfo, out: Path) -> None:
+    if not (out / "run.json").exists():
+        return
+    before = read_json(out / "run.json")
+    changed = changed_keys(before["asked"], recipe_to_json(recipe))
+    if before["tokenizer_sha256"] != info.tokenizer_sha256 or before["train_tokens"] != info.total("train"):
+        changed.append("the tokens")
+    if changed:
+        raise BadOption(f"{out}: holds a run of another recipe; changed: {', '.join(changed)}. Choose another --out.")
+
+
+class _Run:
+    """One run under way."""
+
+    def __init__(self, recipe: Recipe, info: TokensInfo, tokenizer: ByteLevelBPE, tokens: Path, out: Path) -> None:
+        self.asked, self.info, self.tokenizer, self.out = recipe, info, tokenizer, out
+        self.train_stream = TokenStream(tokens, "train", info)
+        self.loader = Loader(
+            self.train_stream,
+            recipe.model.context_length,
+            recipe.batch.sequences * recipe.batch.accumulation,
+            recipe.seed,
+        )
+        self.val_batches = [
+            (torch.from_numpy(inputs), torch.from_numpy(targets))
+            for inputs, targets in validation_batches(
+                TokenStream(tokens, "val", info),
+                recipe.model.context_length,
+                recipe.batch.sequences,
+                recipe.watch.validation_sequences,
+            )
+        ]
+        self.bytes_of_token = torch.tensor([len(token) for token in tokenizer.token_bytes])
+
+    def _fresh(self) -> None:
+        """A new network and optimizer, as the seed says."""
+        self.network = GPT2(self.asked.model)
+        self.network.initialize(torch.Generator().manual_seed(self.asked.seed))
+        self.optimizer = make_adamw(self.network, self.asked.optimizer)
+        self.loss: LossFunction = self.network.loss
+        if self.asked.compile and shutil.which("c++") is None:
+            say("no C++ compiler here: training without torch.compile.")
+        elif self.asked.compile:
+            self.loss = torch.compile(self.network.loss)
+
+    def run(self) -> RunSummary:
+        self.out.mkdir(parents=True, exist_ok=True)
+        self._fresh()
+        self.recipe = self._resolve()
+        progress = self._resume()
+        progress = self._steps(progress)
+        return self._finish(progress)
+
+    def _resolve(self) -> Recipe:
+        """The recipe with `minutes` turned into steps: worked out once, then read from the run folder."""
+        path = self.out / "recipe.json"
+        if path.exists():
+            return recipe_from_json(read_json(path), str(path))
+        recipe = self.asked
+        if recipe.minutes:
+            recipe = replace(recipe, steps=self._steps_in(recipe.minutes * 60), minutes=0.0)
+            self._fresh()
+        write_json(
+            self.out / "run.json",
+            {
+                "asked": recipe_to_json(self.asked),
+                "tokenizer_sha256": self.info.tokenizer_sha256,
+                "train_tokens": self.info.total("train"),
+                "held_out_share": self.info.held_out_share,
+                "threads": torch.get_num_threads(),
+                "machine": describe_machine(),
+                "versions": describe_versions(),
+            },
+        )
+        write_json(path, recipe_to_json(recipe))
+        return recipe
+
+    def _steps_in(self, seconds: float) -> int:
+        """How many steps, validations included, fit into `seconds`: a short measurement on a network thrown away."""
+        times = []
+        for step in range(WARM_UP_STEPS + TIMED_STEPS):
+            start = time.perf_counter()
+            self._step(step, self.asked.optimizer.learning_rate)
+            times.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        self._validate(0)
+        validation_seconds = time.perf_counter() - start
+        step_seconds = statistics.median(times[WARM_UP_STEPS:])
+        per_step = step_seconds + validation_seconds / self.asked.watch.validate_every
+        steps = max(1, int((seconds - 2 * validation_seconds) / per_step))
+        say(f"a step takes {step_seconds:.3f} s here: {steps:,} steps in {seconds / 60:g} minutes.")
+        return steps
+
+    def _resume(self) -> Progress:
+        """Load the newest checkpoint, if any, and cut the metrics back to it."""
+        found = checkpoints(self.out / "checkpoints")
+        progress = Progress(0, 0.0, 0.0)
+        if found:
+            progress = restore_checkpoint(found[-1], self.network, self.optimizer)
+            say(f"{self.out}: going on from step {progress.step:,}.")
+        metrics = self.out / "metrics.jsonl"
+        kept = [line for line in _whole_lines(metrics) if json.loads(line)["step"] <= progress.step and found]
+        with whole_file(metrics, "w") as handle:
+            handle.writelines(kept)
+        return progress
+
+    def _step(self, step: int, learning_rate: float) -> tuple[float, float]:
+        """One optimizer step; returns the training loss and the gradient's norm before clipping."""
+        recipe = self.asked
+        if recipe.model.embd_pdrop or recipe.model.attn_pdrop or recipe.model.resid_pdrop:
+            torch.manual_seed(int(np.random.SeedSequence([recipe.seed, step]).generate_state(1)[0]))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        inputs, targets = (torch.from_numpy(np.ascontiguousarray(block)) for block in self.loader.batch(step))
+        total = 0.0
+        self.network.train()
+        for part_inputs, part_targets in zip(
+            inputs.split(recipe.batch.sequences), targets.split(recipe.batch.sequences), strict=True
+        ):
+            loss = self.loss(part_inputs, part_targets) / recipe.batch.accumulation
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+        limit = recipe.optimizer.clip_norm or math.inf
+        norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit))
+        if not (math.isfinite(total) and math.isfinite(norm)):
+            raise Diverged(
+                f"{self.out}: at step {step + 1} the loss is {total} and the gradient's norm {norm}. The last good state is"
+                f" {(checkpoints(self.out / 'checkpoints') or ['none'])[-1]}; most likely the learning rate"
+                f" ({recipe.optimizer.learning_rate}) is too high."
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return total, norm
+
+    @torch.inference_mode()
+    def _validate(self, step: int) -> Validation:
+        """Loss and bits per byte on the held-out sequences; `<|endoftext|>` costs loss but stands for no byte."""
+        self.network.eval()
+        nats, text_nats, tokens, text_bytes = 0.0, 0.0, 0, 0
+        for inputs, targets in self.val_batches:
+            logits_NV = self.network(inputs).flatten(0, 1)
+            nats_N = torch.nn.functional.cross_entropy(logits_NV, targets.flatten(), reduction="none").double()
+            is_text_N = targets.flatten() != self.info.end_of_text
+            nats += float(nats_N.sum())
+            text_nats += float(nats_N[is_text_N].sum())
+            tokens += targets.numel()
+            text_bytes += int(self.bytes_of_token[targets].sum())
+        return Validation(step, nats / tokens, text_nats / math.log(2) / text_bytes)
+
+    def _steps(self, progress: Progress) -> Progress:
+        """Train from `progress` to the end."""
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        recipe, watch = self.recipe, self.recipe.watch
+        tokens_a_step = self.loader.batch_size * recipe.model.context_length
+        start = time.perf_counter() - progress.seconds
+        board: Any = SummaryWriter(str(self.out), purge_step=progress.step + 1)  # type: ignore[no-untyped-call]
+        with (
+            (self.out / "metrics.jsonl").open("a", encoding="utf-8") as metrics,
+            progress_bar("train", total=recipe.steps * tokens_a_step, unit="tokens") as bar,
+        ):
+            words = ""
+
+            def record(step: int, values: dict[str, float]) -> None:
+                metrics.write(json.dumps({"step": step} | values) + "\n")
+                metrics.flush()
+                for name, value in values.items():
+                    board.add_scalar(name, value, step)
+
+            def validate(step: int) -> str:
+                found = self._validate(step)
+                record(step, {"val_loss": found.loss, "val_bits_per_byte": found.bits_per_byte})
+                return f"val loss {found.loss:.3f}"
+
+            bar.advance(progress.step * tokens_a_step)
+            if progress.step == 0:
+                words = validate(0)
+            for step in range(progress.step, recipe.steps):
+                rate = recipe.optimizer.learning_rate * learning_rate_share(recipe.schedule, step, recipe.steps)
+                step_start = time.perf_counter()
+                loss, norm = self._step(step, rate)
+                step_seconds = time.perf_counter() - step_start
+                done, last = step + 1, step + 1 == recipe.steps
+                progress = Progress(done, progress.training_seconds + step_seconds, time.perf_counter() - start)
+                record(
+                    done,
+                    {
+                        "loss": loss,
+                        "gradient_norm": norm,
+                        "learning_rate": rate,
+                        "tokens": done * tokens_a_step,
+                        "tokens_per_second": tokens_a_step / step_seconds,
+                    },
+                )
+                if done % watch.validate_every == 0 or last:
+                    words = validate(done)
+                if done % watch.checkpoint_every == 0 or last:
+                    save_checkpoint(
+                        self.out / "checkpoints", self.network, self.optimizer, progress, watch.keep_checkpoints
+                    )
+                bar.advance(tokens_a_step, note=f"loss {loss:.3f} {words}")
+        board.close()
+        return progress
+
+    def _finish(self, progress: Progress) -> RunSummary:
+        """Write the model folder and, last, the summary that marks the run as finished."""
+        lines = read_metrics(self.out)
+        validations = [line for line in lines if "val_loss" in line]
+        losses = [line["loss"] for line in lines if "loss" in line]
+        tokens = progress.step * self.loader.batch_size * self.recipe.model.context_length
+        speed = tokens / progress.training_seconds
+        summary = RunSummary(
+            steps=progress.step,
+            tokens=tokens,
+            parameters=parameter_count(self.recipe.model),
+            train_loss_last=losses[-1],
+            val_loss_first=validations[0]["val_loss"],
+            val_loss_last=validations[-1]["val_loss"],
+            val_bits_per_byte_last=validations[-1]["val_bits_per_byte"],
+            tokens_per_second=speed,
+            flops_per_second=speed * training_flops_per_token(self.recipe.model),
+            training_seconds=progress.training_seconds,
+            seconds=progress.seconds,
+            model=str(self.out / "model"),
+        )
+        provenance = {
+            "made_by": "gpt2lab train",
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "recipe": recipe_to_json(self.recipe),
+            "tokenizer_sha256": self.info.tokenizer_sha256,
+            "train_tokens_available": self.info.total("train"),
+            "held_out_share": self.info.held_out_share,
+            "shards": [asdict(shard) for shard in self.info.shards],
+            "result": asdict(summary),
+            "versions": describe_versions(),
+            "machine": describe_machine(),
+        }
+        save_model_folder(self.out / "model", self.network, self.tokenizer, provenance)
+        write_json(self.out / "summary.json", asdict(summary))
+        return summary
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of a file that end in a newline; the last one may have been cut by a kill."""
+    if not path.exists():
+        return []
+    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`; raises BadInput where there is none."""
+    path = run / "metrics.jsonl"
+    if not path.exists():
+        raise BadInput(f"{run}: no run folder (no metrics.jsonl here).")
+    return [json.loads(line) for line in _whole_lines(path)]

@@ -1,0 +1,166 @@
+"""Recipes: everything that decides a training run, as frozen dataclasses all the way down. No torch here."""
+
+import dataclasses
+import typing
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gpt2lab.base.errors import BadOption
+from gpt2lab.base.files import read_json
+from gpt2lab.model.config import GPT2Config, gpt2_size
+
+
+@dataclass(frozen=True)
+class AdamWConfig:
+    """AdamW (Loshchilov & Hutter 2019). Weight decay acts on matrices and embeddings, not on biases and norms."""
+
+    learning_rate: float = 2.5e-4
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+    """Largest global norm of the gradient; 0 does not clip."""
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Linear warm-up, then a cosine down to `final_share` of the peak learning rate at the last step."""
+
+    warmup_steps: int = 2000
+    final_share: float = 0.1
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """Sequences in one step: `sequences` at a time, `accumulation` times."""
+
+    sequences: int = 512
+    accumulation: int = 1
+
+
+@dataclass(frozen=True)
+class WatchConfig:
+    """How often to look: steps between validations and between checkpoints, and how much to validate on."""
+
+    validate_every: int = 250
+    validation_sequences: int = 128
+    checkpoint_every: int = 250
+    keep_checkpoints: int = 2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run. `minutes` above 0 asks for as many steps as fit; they are worked out once and saved."""
+
+    name: str
+    model: GPT2Config
+    optimizer: AdamWConfig = field(default_factory=AdamWConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    steps: int = 100_000
+    minutes: float = 0.0
+    seed: int = 0
+    compile: bool = False
+    """Compile the network with torch.compile; eager where there is no C++ compiler."""
+
+    def __post_init__(self) -> None:
+        positive = {
+            "steps": self.steps,
+            "batch.sequences": self.batch.sequences,
+            "batch.accumulation": self.batch.accumulation,
+            "watch.validate_every": self.watch.validate_every,
+            "watch.validation_sequences": self.watch.validation_sequences,
+            "watch.checkpoint_every": self.watch.checkpoint_every,
+            "watch.keep_checkpoints": self.watch.keep_checkpoints,
+        }
+        for name, value in positive.items():
+            if value < 1:
+                raise BadOption(f"{name} = {value}: must be at least 1.")
+        if not self.minutes >= 0:
+            raise BadOption(f"minutes = {self.minutes}: must be at least 0 (0 trains for `steps`).")
+        if not self.optimizer.learning_rate > 0:
+            raise BadOption(f"optimizer.learning_rate = {self.optimizer.learning_rate}: must be above 0.")
+
+
+def paper(size: str = "117M", vocab_size: int = 50_257) -> Recipe:
+    """GPT-2 as the paper tells it: 512 sequences of 1,024 tokens a step (section 2.3).
+
+    The paper does not give the optimizer, learning rates or length; these are GPT-1's Adam with the decay and clipping
+    that public replications of GPT-2 settled on.
+    """
+    return Recipe(name=f"paper:{size}", model=gpt2_size(size, vocab_size))
+
+
+def laptop(size: str = "nano", vocab_size: int = 50_257) -> Recipe:
+    """A small model on a processor in minutes: small batches, a high learning rate, a short warm-up."""
+    return Recipe(
+        name=f"laptop:{size}",
+        model=gpt2_size(size, vocab_size),
+        optimizer=AdamWConfig(learning_rate=2e-3, beta2=0.99),
+        schedule=ScheduleConfig(warmup_steps=50),
+        batch=BatchConfig(sequences=8),
+        watch=WatchConfig(validate_every=50, validation_sequences=64, checkpoint_every=100),
+        steps=1000,
+    )
+
+
+RECIPES: dict[str, Callable[..., Recipe]] = {"paper": paper, "laptop": laptop}
+
+
+def find_recipe(text: str, vocab_size: int = 50_257) -> Recipe:
+    """The recipe that `NAME`, `NAME:SIZE` or `FILE.json` stands for; raises BadOption or BadInput otherwise."""
+    if text.endswith(".json"):
+        return recipe_from_json(read_json(Path(text)), text)
+    name, _, size = text.partition(":")
+    if name not in RECIPES:
+        raise BadOption(f"no recipe {name!r}; there are {', '.join(RECIPES)} (as NAME:SIZE), and files NAME.json.")
+    return RECIPES[name](size, vocab_size=vocab_size) if size else RECIPES[name](vocab_size=vocab_size)
+
+
+def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain JSON values."""
+    return asdict(recipe)
+
+
+def recipe_from_json(values: Any, where: str) -> Recipe:
+    """A recipe from plain JSON values; raises BadOption that names an unknown key or a value of the wrong type."""
+    recipe = _from_json(Recipe, values, where, "")
+    assert isinstance(recipe, Recipe)
+    return recipe
+
+
+def _from_json(kind: type, values: Any, where: str, prefix: str) -> Any:
+    if not isinstance(values, dict):
+        raise BadOption(f"{where}: {prefix.rstrip('.') or 'a recipe'} must be an object with keys.")
+    hints = typing.get_type_hints(kind)
+    fields = {each.name: each for each in dataclasses.fields(kind)}
+    if unknown := sorted(values.keys() - fields.keys()):
+        raise BadOption(f"{where}: unknown key {prefix}{unknown[0]}; the keys here are {', '.join(fields)}.")
+    given: dict[str, Any] = {}
+    for name, value in values.items():
+        wanted = hints[name]
+        if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
+            given[name] = _from_json(wanted, value, where, f"{prefix}{name}.")
+        elif (wanted is float and isinstance(value, int) and not isinstance(value, bool)) or type(value) is wanted:
+            given[name] = wanted(value)
+        else:
+            raise BadOption(f"{where}: {prefix}{name} = {value!r} must be of type {wanted.__name__}.")
+    try:
+        return kind(**given)
+    except TypeError as error:
+        raise BadOption(f"{where}: {error}.") from None
+
+
+def changed_keys(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """The dotted keys in which two recipes (as JSON) differ, each with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            line
+            for key in sorted(old.keys() | new.keys())
+            for line in changed_keys(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
+        ]
+    return [] if old == new else [f"{prefix} ({old} -> {new})"]

@@ -1,0 +1,114 @@
+"""The first stage of `build`: every input file becomes one table of extracted and judged pages, whole or absent."""
+
+import hashlib
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from gpt2lab.base.errors import BadInput
+from gpt2lab.base.files import read_json, whole_file, write_json
+from gpt2lab.base.progress import progress_bar
+from gpt2lab.webtext.build_options import BuildOptions
+from gpt2lab.webtext.extract import clean_text, extract
+from gpt2lab.webtext.filters import judge, rules_of
+from gpt2lab.webtext.pages import InputFile, Page, Unreadable
+from gpt2lab.webtext.read import read_pages
+from gpt2lab.webtext.tables import EXTRACTED, Row, TableWriter, remove_partial_files
+
+
+def document_id(source_file: str, index: int) -> str:
+    """The id of a record: the same in every build of the same files."""
+    return hashlib.sha256(f"{source_file}\0{index}".encode(errors="surrogateescape")).hexdigest()[:24]
+
+
+def open_stage(folder: Path, key: str) -> Path:
+    """The folder of a stage, emptied first if what is in it was made of something else."""
+    marker = folder / "stage.json"
+    if not marker.exists() or read_json(marker) != key:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_json(marker, key)
+    remove_partial_files(folder)
+    return folder
+
+
+def extract_all(files: list[InputFile], folder: Path, options: BuildOptions) -> list[Path]:
+    """One stage file for each input file; the ones that are there already stay."""
+    stage_files = [folder / f"{n:05d}-{Path(file.source_file).name[:80]}.parquet" for n, file in enumerate(files)]
+    tasks = [(file, path) for file, path in zip(files, stage_files, strict=True) if not path.exists()]
+    with progress_bar("extract", sum(file.size for file in files) / 1e6, "MB") as bar:
+        bar.advance(sum(file.size for file in files) / 1e6 - sum(file.size for file, _ in tasks) / 1e6)
+        if options.workers == 1 or len(tasks) < 2:
+            for file, path in tasks:
+                _extract_file(file, path, options)
+                bar.advance(file.size / 1e6)
+            return stage_files
+        # Not "fork": a forked child of a process with threads (pyarrow has some) may hang.
+        context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
+        workers = min(options.workers, len(tasks))
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+        pending: dict[Future[None], InputFile] = {}
+        try:
+            for file, path in sorted(tasks, key=lambda task: -task[0].size):  # the largest first: workers end together
+                pending[pool.submit(_extract_file, file, path, options)] = file
+            for done in as_completed(pending):
+                done.result()
+                bar.advance(pending.pop(done).size / 1e6)
+        except BrokenProcessPool:
+            names = ", ".join(str(file.path) for file in pending.values())
+            raise BadInput(
+                f"{names[:300]}: a worker process died on one of these (out of memory?); what was done is kept. Run"
+                " the same command again with --workers 1, or without the file that does it."
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return stage_files
+
+
+def _start_worker() -> None:
+    """A worker ends at once at Ctrl-C, and when the process that started it is gone, even killed."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def end_with_parent() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _extract_file(file: InputFile, stage_file: Path, options: BuildOptions) -> None:
+    rules = rules_of(options.filters, options.minimum_characters)
+    with whole_file(stage_file) as handle, TableWriter(handle, EXTRACTED) as writer:
+        for item in read_pages(file, options.text_column):
+            row: Row = {
+                "id": document_id(item.source_file, item.index),
+                "url": item.url,
+                "source_file": item.source_file,
+                "index": item.index,
+            }
+            if isinstance(item, Unreadable):
+                row |= {"reason": item.reason, "text": clean_text(item.excerpt)}
+            else:
+                title, text, row["extractor"], failure = _extract_page(item, options)
+                removal = judge(text, title, rules)
+                row |= {"title": title, "text": text}
+                if removal:
+                    row |= {"reason": failure or removal.rule, "value": removal.value}
+            writer.add(row)
+
+
+def _extract_page(page: Page, options: BuildOptions) -> tuple[str, str, str, str | None]:
+    """Title, text, the name of the extractor, and what made it fail if it did."""
+    if page.kind == "text":
+        return "", clean_text(page.content), "plain text", None
+    try:
+        found = extract(page.content, options.extractor, options.skip_elements, page.url)
+    except Exception as error:  # other people's parsers on other people's pages: one page must not end the run
+        return "", "", options.extractor, f"extractor failed: {type(error).__name__}"
+    return found.title, found.text, options.extractor, None

@@ -1,0 +1,86 @@
+"""Model folders load in transformers as they are, and broken ones are refused by name."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, GPT2LMHeadModel
+
+from gpt2lab.base.errors import BadInput
+from gpt2lab.checkpoints.model_folder import load_model_folder, read_provenance, save_model_folder
+
+
+@pytest.fixture
+def folder(tmp_path, small_model):
+    path = tmp_path / "model"
+    save_model_folder(path, small_model.network, small_model.tokenizer, {"made_by": "a test"})
+    return path
+
+
+def test_transformers_loads_a_model_folder_as_it_is(folder, small_model, sentences):
+    reference = GPT2LMHeadModel.from_pretrained(folder).eval()
+    tokens = torch.tensor([small_model.tokenizer.encode(sentences[0])[:32]])
+    with torch.inference_mode():
+        torch.testing.assert_close(reference(tokens).logits, small_model.network(tokens), atol=1e-4, rtol=0)
+    assert AutoTokenizer.from_pretrained(folder)(sentences[0])["input_ids"] == small_model.tokenizer.encode(sentences[0])
+
+
+def test_a_model_folder_comes_back_bit_for_bit(folder, small_model):
+    network, tokenizer = load_model_folder(folder)
+    assert network.config == small_model.network.config
+    assert tokenizer.sha256 == small_model.tokenizer.sha256
+    assert read_provenance(folder) == {"made_by": "a test"}
+    for name, parameter in small_model.network.named_parameters():
+        assert torch.equal(parameter, network.get_parameter(name)), name
+
+
+def test_weights_without_the_prefix_and_with_mask_buffers_load(folder, small_model):
+    weights = load_file(folder / "model.safetensors")
+    older = {name.removeprefix("transformer."): tensor for name, tensor in weights.items()}
+    older["h.0.attn.bias"] = torch.ones(1, 1, 32, 32)
+    save_file(older, folder / "model.safetensors")
+    network, _ = load_model_folder(folder)
+    assert torch.equal(network.wte.weight, small_model.network.wte.weight)
+
+
+def change_weights(folder, change):
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda w: w.pop("transformer.h.1.mlp.c_fc.weight"), r"missing, first of them h\.1\.mlp\.c_fc\.weight"),
+        (lambda w: w.update({"transformer.h.9.ln_1.bias": torch.zeros(1)}), r"first of them h\.9\.ln_1\.bias"),
+        (lambda w: w.update({"transformer.ln_f.bias": torch.zeros(3)}), r"ln_f\.bias has shape \[3\]"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(folder, change, words):
+    change_weights(folder, change)
+    with pytest.raises(BadInput, match=words):
+        load_model_folder(folder)
+
+
+def test_a_file_cut_short_is_refused(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(BadInput, match="not a whole safetensors file"):
+        load_model_folder(folder)
+
+
+def test_a_tokenizer_larger_than_the_vocabulary_is_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 300}))
+    with pytest.raises(BadInput, match="320 ids, the model's vocabulary only 300"):
+        load_model_folder(folder)
+
+
+def test_another_architecture_is_refused(folder, tmp_path):
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(BadInput, match="not the config of a GPT-2"):
+        load_model_folder(folder)
+    with pytest.raises(BadInput, match="no model folder"):
+        load_model_folder(tmp_path)

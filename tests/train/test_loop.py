@@ -1,0 +1,188 @@
+"""Training: what a run leaves behind, the same bits every time, killed or not."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import read_json_lines
+from tests.train.small_run import small_recipe
+from transformers import GPT2LMHeadModel
+
+import gpt2lab
+from gpt2lab.base.errors import BadOption
+from gpt2lab.checkpoints.model_folder import read_provenance
+from gpt2lab.model.gpt2 import GPT2
+from gpt2lab.train.checkpointing import checkpoints
+from gpt2lab.train.loop import Diverged
+from gpt2lab.train.optim import make_adamw
+from gpt2lab.train.recipe import AdamWConfig, find_recipe, recipe_from_json
+
+STEPS = 60
+SCRIPT = Path(__file__).with_name("small_run.py")
+
+
+@pytest.fixture(scope="module")
+def recipe(small_tokenizer):
+    return small_recipe(small_tokenizer.vocab_size, STEPS)
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tokens_folder, tmp_path_factory):
+    """A run that was never disturbed."""
+    out = tmp_path_factory.mktemp("run") / "whole"
+    return out, gpt2lab.train(recipe, tokens_folder, out)
+
+
+def same_lines(run: Path) -> list[dict]:
+    """The metrics without what the clock decides."""
+    return [
+        {key: value for key, value in line.items() if key != "tokens_per_second"}
+        for line in read_json_lines(run / "metrics.jsonl")
+    ]
+
+
+def test_a_run_learns_and_leaves_what_it_promises(finished, recipe):
+    out, summary = finished
+    assert summary.steps == STEPS
+    assert summary.val_loss_last < summary.val_loss_first - 1.5
+    assert summary.tokens == STEPS * 8 * 32
+    assert recipe_from_json(json.loads((out / "recipe.json").read_text()), "x") == recipe
+    lines = read_json_lines(out / "metrics.jsonl")
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, STEPS + 1))
+    assert [line["step"] for line in lines if "val_loss" in line] == [0, 10, 20, 30, 40, 50, 60]
+    assert len(checkpoints(out / "checkpoints")) == 2
+    assert list(out.glob("events.out.tfevents.*"))
+    assert read_provenance(out / "model")["result"]["val_loss_last"] == summary.val_loss_last
+
+
+def test_a_run_ends_in_a_model_folder_that_transformers_loads(finished, sentences):
+    out, _ = finished
+    ours = gpt2lab.load(out / "model")
+    theirs = GPT2LMHeadModel.from_pretrained(out / "model").eval()
+    tokens = torch.tensor([ours.tokenizer.encode(sentences[0])[:32]])
+    with torch.inference_mode():
+        torch.testing.assert_close(ours.network(tokens), theirs(tokens).logits, atol=1e-4, rtol=0)
+
+
+def test_two_runs_of_one_recipe_are_bit_identical(finished, recipe, tokens_folder, tmp_path):
+    out, _ = finished
+    gpt2lab.train(recipe, tokens_folder, tmp_path / "again")
+    weights = "model/model.safetensors"
+    assert (tmp_path / "again" / weights).read_bytes() == (out / weights).read_bytes()
+    assert same_lines(tmp_path / "again") == same_lines(out)
+
+
+@pytest.mark.slow
+def test_resume_after_kill_gives_the_same_bits(finished, tokens_folder, tmp_path):
+    out, _ = finished
+    command = [sys.executable, str(SCRIPT), str(tokens_folder), str(tmp_path / "killed"), str(STEPS)]
+    metrics = tmp_path / "killed" / "metrics.jsonl"
+    chooser = random.Random(os.getpid())
+    for lines_wanted in (chooser.randint(10, 25), chooser.randint(32, 50)):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        give_up = time.monotonic() + 60
+        while not metrics.exists() or metrics.read_text().count("\n") < lines_wanted:
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < give_up
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not (tmp_path / "killed" / "summary.json").exists()
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    weights = "model/model.safetensors"
+    assert (tmp_path / "killed" / weights).read_bytes() == (out / weights).read_bytes()
+    assert same_lines(tmp_path / "killed") == same_lines(out)
+
+
+def test_a_finished_run_is_not_run_again(finished, recipe, tokens_folder):
+    out, summary = finished
+    before = (out / "metrics.jsonl").stat().st_mtime_ns
+    assert gpt2lab.train(recipe, tokens_folder, out) == summary
+    assert (out / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_a_folder_with_another_run_is_refused_by_the_changed_keys(finished, recipe, tokens_folder):
+    out, _ = finished
+    with pytest.raises(BadOption, match=r"changed: seed \(0 -> 1\)"):
+        gpt2lab.train(replace(recipe, seed=1), tokens_folder, out)
+
+
+def test_minutes_become_steps_once_and_are_saved(recipe, tokens_folder, tmp_path):
+    out = tmp_path / "run"
+    summary = gpt2lab.train(replace(recipe, minutes=0.02), tokens_folder, out)
+    resolved = find_recipe(str(out / "recipe.json"))
+    assert resolved.steps == summary.steps
+    assert resolved.minutes == 0
+    assert gpt2lab.train(replace(recipe, minutes=0.02), tokens_folder, out).steps == summary.steps
+
+
+def test_a_vocabulary_larger_than_the_models_is_refused(recipe, tokens_folder, tmp_path):
+    small = replace(recipe, model=replace(recipe.model, vocab_size=300))
+    with pytest.raises(BadOption, match="the tokens have 320 ids, the model's vocabulary only 300"):
+        gpt2lab.train(small, tokens_folder, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_larger_vocabulary_than_the_tokens_is_padding(recipe, tokens_folder, tmp_path):
+    padded = replace(recipe, model=replace(recipe.model, vocab_size=384), steps=2)
+    model = gpt2lab.load(gpt2lab.train(padded, tokens_folder, tmp_path / "run").model)
+    assert len(model.generate("The", max_tokens=20).text) > 0
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_its_step(recipe, tokens_folder, tmp_path):
+    wild = replace(recipe, optimizer=replace(recipe.optimizer, learning_rate=1e30))
+    with pytest.raises(Diverged, match=r"at step \d+ the loss is .*learning rate \(1e\+30\) is too high"):
+        gpt2lab.train(wild, tokens_folder, tmp_path / "run")
+
+
+def test_accumulation_gives_the_gradient_of_the_whole_batch(recipe, tokens_folder, tmp_path):
+    still = replace(
+        recipe, model=replace(recipe.model, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0), steps=3
+    )
+    at_once = replace(still, batch=replace(still.batch, sequences=8, accumulation=1))
+    for name, each in (("parts", still), ("once", at_once)):
+        gpt2lab.train(each, tokens_folder, tmp_path / name)
+    losses = [
+        [line["loss"] for line in read_json_lines(tmp_path / name / "metrics.jsonl") if "loss" in line]
+        for name in ("parts", "once")
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_the_validation_loss_is_that_of_a_plain_pass(finished, tokens_folder):
+    """The recorded loss and bits per byte, computed again by hand from the model folder."""
+    from gpt2lab.tokens.loader import validation_batches
+    from gpt2lab.tokens.shards import TokenStream
+
+    out, summary = finished
+    model = gpt2lab.load(out / "model")
+    nats, text_nats, tokens, text_bytes = 0.0, 0.0, 0, 0
+    for inputs, targets in validation_batches(TokenStream(tokens_folder, "val"), 32, 1, 8):
+        with torch.inference_mode():
+            scores = model.network(torch.from_numpy(inputs))[0].log_softmax(-1)
+        for row, target in zip(scores, targets[0].tolist(), strict=True):
+            nats -= float(row[target])
+            tokens += 1
+            if target != model.tokenizer.end_of_text:
+                text_nats -= float(row[target])
+                text_bytes += len(model.tokenizer.token_bytes[target])
+    assert summary.val_loss_last == pytest.approx(nats / tokens, abs=1e-5)
+    assert summary.val_bits_per_byte_last == pytest.approx(text_nats / np.log(2) / text_bytes, abs=1e-5)
+
+
+def test_decay_acts_on_matrices_alone(recipe):
+    network = GPT2(recipe.model)
+    decayed, others = make_adamw(network, AdamWConfig(weight_decay=0.3)).param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
+    assert {parameter.ndim for parameter in decayed["params"]} == {2}
+    assert {parameter.ndim for parameter in others["params"]} == {1}
+    assert len(decayed["params"]) + len(others["params"]) == len(list(network.parameters()))

@@ -1,0 +1,243 @@
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet
+import pytest
+
+from gpt2lab.base.errors import BadInput, BadOption, UserError
+from gpt2lab.datasets.documents import read_documents
+from gpt2lab.webtext.build import BuildOptions, build
+from gpt2lab.webtext.extract_stage import document_id
+
+NAMES = ["amber", "birch", "cedar", "dune", "elm", "fern", "grove", "heath", "iris", "juniper", "kelp", "larch", "moss"]
+
+
+def prose(number: int, lines: int = 6) -> str:
+    """A text of its own for every number."""
+
+    def name(n: int) -> str:
+        return NAMES[(number + n) % len(NAMES)] + NAMES[number * (n + 1) % len(NAMES)] + NAMES[number // len(NAMES)]
+
+    return "\n".join(
+        f"On {name(n)} day the people of {name(n + 1)} walked to the {name(n + 2)} and had {name(n + 3)} bread."
+        for n in range(lines)
+    )
+
+
+@pytest.fixture
+def pages(tmp_path) -> Path:
+    folder = tmp_path / "pages"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.txt").write_text(prose(1))
+    (folder / "b.html").write_text(f"<title>404 Not Found</title><p>{'Sorry. ' * 30}")
+    (folder / "c.jsonl").write_text(
+        "\n".join(json.dumps({"text": text, "url": f"http://c/{n}"}) for n, text in enumerate([prose(2), prose(3), ""]))
+        + '\n{"broken'
+    )
+    (folder / "d.md").write_text(prose(1).replace(" ", "  ") + " ")  # the same but for white space, and longer
+    (folder / "e.txt").write_text(prose(2) + "\nAnd that was that.")  # a near duplicate of c.jsonl's first, longer
+    (folder / "f.png").write_bytes(b"\x89PNG")
+    (folder / "sub" / "g.txt").write_text("short")
+    return folder
+
+
+def table(path: Path) -> list[dict]:
+    return pyarrow.parquet.read_table(path).to_pylist()
+
+
+def tree(out: Path) -> dict[str, bytes]:
+    return {
+        file.relative_to(out).as_posix(): file.read_bytes()
+        for folder in ("documents", "removed")
+        for file in (out / folder).iterdir()
+    }
+
+
+ALONE = BuildOptions(workers=1)
+
+
+def test_every_record_is_kept_or_removed_with_a_reason(pages, tmp_path):
+    report = build([pages], tmp_path / "out", ALONE)
+    documents = table(tmp_path / "out" / "documents" / "documents-00000.parquet")
+    assert [(row["source_file"], row["index"], row["extractor"]) for row in documents] == [
+        ("c.jsonl", 1, "plain text"),
+        ("d.md", 0, "plain text"),
+        ("e.txt", 0, "plain text"),
+    ]
+    assert documents[0]["id"] == document_id("c.jsonl", 1)
+    assert documents[0]["url"] == "http://c/1"
+    removed = table(tmp_path / "out" / "removed" / "removed-00000.parquet")
+    assert [(row["source_file"], row["index"], row["reason"]) for row in removed] == [
+        ("a.txt", 0, "exact duplicate"),
+        ("b.html", 0, "error_page"),
+        ("c.jsonl", 0, "near duplicate"),
+        ("c.jsonl", 2, "empty"),
+        ("c.jsonl", 3, "line: not valid JSON"),
+        ("f.png", 0, "file: type .png is not read"),
+        ("sub/g.txt", 0, "too_short"),
+    ]
+    assert removed[0]["duplicate_of"] == document_id("d.md", 0)
+    assert removed[2]["duplicate_of"] == document_id("e.txt", 0)
+    assert 0.8 <= removed[2]["value"] < 1
+    assert removed[2]["text"] == prose(2)
+    assert removed[4]["text"] == '{"broken'
+    assert report.pages == 10
+    assert report.kept == 3
+    assert sum(report.removed.values()) == 7
+    assert report.funnel == {"found": 10, "read": 8, "extracted and filtered": 5, "without duplicates": 3}
+    assert report.characters == sum(len(row["text"]) for row in documents)
+    assert report.examples["near duplicate"][0].url == "http://c/0"
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["kept"] == 3
+    assert [document.id for document in read_documents(tmp_path / "out")] == [row["id"] for row in documents]
+
+
+def test_filters_none_keeps_everything_that_has_text(pages, tmp_path):
+    report = build([pages], tmp_path / "out", BuildOptions(filters="none", workers=1))
+    assert report.removed == {"empty": 1, "file: type .png is not read": 1, "line: not valid JSON": 1}
+    kept = [document.source_file for document in read_documents(tmp_path / "out")]
+    assert kept == ["a.txt", "b.html", "c.jsonl", "c.jsonl", "d.md", "e.txt", "sub/g.txt"]
+
+
+def test_one_and_two_workers_make_the_same_bytes(pages, tmp_path):
+    build([pages], tmp_path / "one", ALONE)
+    build([pages], tmp_path / "two", BuildOptions(workers=2))
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+
+
+def test_a_finished_build_is_not_done_again_unless_input_or_options_change(pages, tmp_path):
+    out = tmp_path / "out"
+    first = build([pages], out, ALONE)
+    stamp = (out / "documents" / "documents-00000.parquet").stat().st_mtime_ns
+    again = build([pages], out, BuildOptions(workers=2))
+    assert again.already_finished
+    assert (again.kept, again.removed, again.examples) == (first.kept, first.removed, first.examples)
+    assert (out / "documents" / "documents-00000.parquet").stat().st_mtime_ns == stamp
+
+    (pages / "new.txt").write_text(prose(9))
+    assert build([pages], out, ALONE).kept == 4
+    strict = build([pages], out, BuildOptions(minimum_characters=10**6, workers=1))
+    assert (strict.kept, strict.already_finished) == (0, False)
+    assert strict.removed["too_short"] == 7
+
+
+def test_documents_made_in_the_input_folder_are_not_read_as_input(pages):
+    assert build([pages], pages / "out", ALONE).kept == 3
+    assert build([pages], pages / "out", BuildOptions(workers=1, filters="paper")).kept == 3
+
+
+def test_one_stage_file_left_by_a_killed_run_is_enough_to_go_on(pages, tmp_path):
+    build([pages], tmp_path / "whole", ALONE)
+    build([pages], tmp_path / "out", ALONE)
+    stage = tmp_path / "out" / "stages" / "extracted"
+    kept, *lost = sorted(stage.glob("*.parquet"))
+    stamp = kept.stat().st_mtime_ns
+    for file in lost:
+        file.unlink()
+    (stage / ".00001-b.html.parquet.99.partial").write_bytes(b"half")
+    (tmp_path / "out" / "report.json").unlink()
+    build([pages], tmp_path / "out", ALONE)
+    assert kept.stat().st_mtime_ns == stamp
+    assert not list(stage.glob(".*"))
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+KILLED_BUILD = """
+import sys
+from pathlib import Path
+from gpt2lab.webtext.build import BuildOptions, build
+if __name__ == "__main__":
+    build([Path(sys.argv[1])], Path(sys.argv[2]), BuildOptions(filters="paper", workers=2))
+"""
+
+
+def test_a_build_killed_at_any_moment_and_run_again_gives_the_same_bytes(tmp_path):
+    pages, out, script = tmp_path / "pages", tmp_path / "out", tmp_path / "run.py"
+    pages.mkdir()
+    script.write_text(KILLED_BUILD)
+    page = "<title>A page</title><article>%s</article>"
+    for number in range(60):
+        paragraphs = "".join(f"<p>{line}</p>" for line in prose(number % 50 + 1, 60).split("\n"))
+        (pages / f"{number:02d}.html").write_text(page % paragraphs)
+    build([pages], tmp_path / "whole", BuildOptions(filters="paper", workers=2))
+    for moment in (0, 1, 20, 60):  # stage files there when the kill comes
+        run = subprocess.Popen([sys.executable, script, pages, out])
+        stage = out / "stages" / "extracted"
+        while run.poll() is None and len(list(stage.glob("*.parquet"))) < moment:
+            time.sleep(0.002)
+        children = psutil.Process(run.pid).children(recursive=True) if run.poll() is None else []
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert not alive, "workers outlive the process that started them"
+    report = build([pages], out, BuildOptions(filters="paper", workers=2))
+    assert report.removed == {"exact duplicate": 10}
+    assert tree(out) == tree(tmp_path / "whole")
+
+
+def test_a_worker_that_dies_ends_the_build_with_one_line(pages, tmp_path, monkeypatch):
+    monkeypatch.setattr("gpt2lab.webtext.extract_stage._start_worker", die)
+    with pytest.raises(UserError, match="a worker process died"):
+        build([pages], tmp_path / "out", BuildOptions(workers=2))
+
+
+def die() -> None:
+    os._exit(9)
+
+
+def test_a_page_that_breaks_the_extractor_is_removed_and_the_run_goes_on(pages, tmp_path, monkeypatch):
+    def broken(*_: object) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr("gpt2lab.webtext.extract_stage.extract", broken)
+    report = build([pages], tmp_path / "out", ALONE)
+    assert report.removed["extractor failed: RecursionError"] == 1
+    assert report.kept == 3
+
+
+def test_real_crawls_with_damage_are_built_with_what_is_left(shared_warcs, tmp_path):
+    data = (shared_warcs / "dolma" / "sample-0000.warc.gz").read_bytes()
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "cut.warc.gz").write_bytes(data[:100_000])
+    (tmp_path / "pages" / "lines.jsonl.gz").write_bytes(gzip.compress(b'{"text": "\\ud800 ' + b"x" * 200 + b'"}\n'))
+    report = build([tmp_path / "pages"], tmp_path / "out", BuildOptions(filters="paper", workers=1))
+    assert [reason for reason in report.removed if reason.startswith("file: cut short at byte ")]
+    assert report.kept > 5
+    *_, last = read_documents(tmp_path / "out")
+    assert last.text.startswith("\ufffd x")
+
+
+def test_no_input_is_one_clear_line(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match="nothing to read here"):
+        build([tmp_path / "empty"], tmp_path / "out")
+    (tmp_path / "empty" / "a.txt").write_bytes(b"\x00\x01")
+    with pytest.raises(BadInput, match=r"nothing could be read \(a\.txt: binary, not text\)"):
+        build([tmp_path / "empty"], tmp_path / "out", ALONE)
+    (tmp_path / "no-pages.warc").write_bytes(b"WARC/1.0\r\nWARC-Type: metadata\r\nContent-Length: 0\r\n\r\n\r\n\r\n")
+    with pytest.raises(BadInput, match="there are no pages in it"):
+        build([tmp_path / "no-pages.warc"], tmp_path / "out", ALONE)
+    with pytest.raises(BadInput, match=r"gone: no such file or folder\."):
+        build([tmp_path / "gone"], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"extractor": "magic"},
+        {"filters": "all"},
+        {"near_duplicates": 1.5},
+        {"minimum_characters": -1},
+        {"workers": 0},
+        {"skip_elements": ("div[",)},
+    ],
+)
+def test_bad_options_are_refused_by_name(options):
+    with pytest.raises(BadOption, match=next(iter(options)).replace("_", ".")):
+        BuildOptions(**options)
