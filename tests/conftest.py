@@ -76,9 +76,7 @@ def small_model(small_tokenizer):
     from gpt2lab.model.config import GPT2Config
     from gpt2lab.model.gpt2 import GPT2
 
-    network = GPT2(
-        GPT2Config(vocab_size=small_tokenizer.vocab_size, context_length=32, n_layer=2, n_head=4, n_embd=64)
-    )
+    network = GPT2(GPT2Config(vocab_size=small_tokenizer.vocab_size, context_length=32, n_layer=2, n_head=4, n_embd=64))
     network.initialize(torch.Generator().manual_seed(3))
     with torch.no_grad():
         for parameter in network.parameters():  # larger than fresh weights, so that next tokens are not all alike

@@ -23,7 +23,9 @@ def test_transformers_loads_a_model_folder_as_it_is(folder, small_model, sentenc
     tokens = torch.tensor([small_model.tokenizer.encode(sentences[0])[:32]])
     with torch.inference_mode():
         torch.testing.assert_close(reference(tokens).logits, small_model.network(tokens), atol=1e-4, rtol=0)
-    assert AutoTokenizer.from_pretrained(folder)(sentences[0])["input_ids"] == small_model.tokenizer.encode(sentences[0])
+    assert AutoTokenizer.from_pretrained(folder)(sentences[0])["input_ids"] == small_model.tokenizer.encode(
+        sentences[0]
+    )
 
 
 def test_a_model_folder_comes_back_bit_for_bit(folder, small_model):

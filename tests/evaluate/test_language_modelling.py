@@ -32,7 +32,9 @@ def test_loss_of_a_short_document_is_its_mean_cross_entropy(small_model):
         wanted = float(small_model.network.loss(tokens[:, :-1], tokens[:, 1:]))
     found = score_documents(small_model, ["The cat in the garden"])
     assert found.loss == pytest.approx(wanted, abs=1e-4)
-    assert found.bits_per_byte == pytest.approx(wanted * len(ids) / math.log(2) / len(b"The cat in the garden"), abs=1e-4)
+    assert found.bits_per_byte == pytest.approx(
+        wanted * len(ids) / math.log(2) / len(b"The cat in the garden"), abs=1e-4
+    )
     assert math.isnan(found.loss_standard_error)
 
 

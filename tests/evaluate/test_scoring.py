@@ -26,6 +26,15 @@ def test_scores_equal_the_plain_reference_in_the_order_given(small_model):
         assert ours == pytest.approx(plain_log_likelihoods(small_model.network, pair), abs=1e-4)
 
 
+def test_a_shared_context_changes_no_score(small_model):
+    generator = torch.Generator().manual_seed(1)
+    draw = lambda count: tuple(torch.randint(0, 320, (count,), generator=generator).tolist())  # noqa: E731
+    for context in (draw(1), draw(20), draw(31)):
+        pairs = [Pair(context, draw(count)) for count in (1, 3, 12, 1)]
+        for ours, pair in zip(log_likelihoods(small_model.network, pairs), pairs, strict=True):
+            assert ours == pytest.approx(plain_log_likelihoods(small_model.network, pair), abs=1e-4)
+
+
 def test_a_continuation_longer_than_the_context_is_refused(small_model):
     with pytest.raises(BadInput, match="33 tokens"):
         log_likelihoods(small_model.network, [Pair((1,), (2,) * 33)])

@@ -71,8 +71,15 @@ def test_temperature_0_is_greedy():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"temperature": -1}, {"temperature": float("nan")}, {"top_k": -1}, {"top_p": 0}, {"top_p": 1.1}]
-    + [{"max_tokens": -1}, {"stop": ("",)}],
+    [
+        {"temperature": -1},
+        {"temperature": float("nan")},
+        {"top_k": -1},
+        {"top_p": 0},
+        {"top_p": 1.1},
+        {"max_tokens": -1},
+        {"stop": ("",)},
+    ],
 )
 def test_options_that_mean_nothing_are_refused(wrong):
     with pytest.raises(BadOption):

@@ -132,12 +132,14 @@ def test_a_trained_model_reproduces_its_recorded_activations(shared_data):
         return found
 
     weights, recorded = tensors("gpt-nano-sort-model.json"), tensors("gpt-nano-sort-t0-partials.json")
-    config = GPT2Config(
-        vocab_size=3, context_length=11, n_layer=3, n_head=3, n_embd=48, tie_word_embeddings=False
-    )
+    config = GPT2Config(vocab_size=3, context_length=11, n_layer=3, n_head=3, n_embd=48, tie_word_embeddings=False)
     network = GPT2(config).eval()
     network.load_state_dict(
-        {name.removeprefix("transformer."): tensor for name, tensor in weights.items() if not name.endswith(".attn.bias")}
+        {
+            name.removeprefix("transformer."): tensor
+            for name, tensor in weights.items()
+            if not name.endswith(".attn.bias")
+        }
     )
     seen: dict[str, torch.Tensor] = {}
     first = network.h[0]
@@ -149,4 +151,6 @@ def test_a_trained_model_reproduces_its_recorded_activations(shared_data):
     with torch.inference_mode():
         seen["lm_head"] = network(recorded["idx"].long())
     for name, tensor in seen.items():
-        torch.testing.assert_close(tensor, recorded[name], atol=1e-5, rtol=1e-4, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            tensor, recorded[name], atol=1e-5, rtol=1e-4, msg=lambda m, name=name: f"{name}: {m}"
+        )

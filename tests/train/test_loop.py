@@ -145,9 +145,7 @@ def test_a_loss_that_is_no_number_stops_the_run_with_its_step(recipe, tokens_fol
 
 
 def test_accumulation_gives_the_gradient_of_the_whole_batch(recipe, tokens_folder, tmp_path):
-    still = replace(
-        recipe, model=replace(recipe.model, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0), steps=3
-    )
+    still = replace(recipe, model=replace(recipe.model, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0), steps=3)
     at_once = replace(still, batch=replace(still.batch, sequences=8, accumulation=1))
     for name, each in (("parts", still), ("once", at_once)):
         gpt2lab.train(each, tokens_folder, tmp_path / name)

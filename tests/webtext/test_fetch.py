@@ -10,7 +10,7 @@ import tracemalloc
 from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from itertools import pairwise
 
 import fastwarc
 import pyarrow
@@ -49,6 +49,7 @@ def site(respond, address="127.0.0.1", robots=None):
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_GET(self):
             start = time.monotonic()
@@ -102,12 +103,16 @@ def archived(out):
     pages, seen_by_fastwarc = [], []
     for path in sorted(out.glob("*.warc.gz")):
         with path.open("rb") as handle:
-            for record in ArchiveIterator(handle, check_digests="raise"):
-                if record.rec_type == "response":
-                    pages.append((record.rec_headers.get_header("WARC-Target-URI"), record.content_stream().read()))
+            pages.extend(
+                (record.rec_headers.get_header("WARC-Target-URI"), record.content_stream().read())
+                for record in ArchiveIterator(handle, check_digests="raise")
+                if record.rec_type == "response"
+            )
         with path.open("rb") as handle:
-            for record in fastwarc.ArchiveIterator(handle, record_types=fastwarc.WarcRecordType.response):
-                seen_by_fastwarc.append((record.headers["WARC-Target-URI"], record.reader.read()))
+            seen_by_fastwarc.extend(
+                (record.headers["WARC-Target-URI"], record.reader.read())
+                for record in fastwarc.ArchiveIterator(handle, record_types=fastwarc.WarcRecordType.response)
+            )
     assert pages == seen_by_fastwarc
     return pages
 
@@ -132,7 +137,7 @@ def test_a_compressed_page_is_archived_decoded_with_a_true_length(tmp_path):
     with site(lambda handler: answer(handler, 200, gzip.compress(text), Content_Encoding="gzip")) as web:
         fetch([f"{web.base}/"], tmp_path, FetchOptions(**QUICK))
     with next(tmp_path.glob("*.warc.gz")).open("rb") as handle:
-        (record,) = [record for record in ArchiveIterator(handle) if record.rec_type == "response"]
+        record = next(record for record in ArchiveIterator(handle) if record.rec_type == "response")
         assert record.raw_stream.read() == text
         assert record.http_headers.get_header("Content-Length") == str(len(text))
         assert record.http_headers.get_header("Content-Encoding") is None
@@ -180,7 +185,7 @@ def test_a_crawl_killed_three_times_keeps_every_page_exactly_once(tmp_path):
         links = [f"{web.base}/{number}" for number in range(100)]
         names.write_text("\n".join(links))
         for wanted in (10, 35, 60):
-            crawl = subprocess.Popen([sys.executable, "-c", CRAWL, names, out], stderr=subprocess.DEVNULL)
+            crawl = subprocess.Popen([sys.executable, "-c", CRAWL, names, out])
             while crawl.poll() is None and len(web.log) < wanted:
                 time.sleep(0.002)
             assert crawl.poll() is None
@@ -254,7 +259,7 @@ def test_a_redirect_into_what_robots_txt_forbids_is_not_followed(tmp_path):
 
 def check_gaps(log, gap):
     log = sorted(log, key=lambda entry: entry[1])
-    for (_, _, end), (_, start, _) in zip(log, log[1:], strict=False):
+    for (_, _, end), (_, start, _) in pairwise(log):
         assert start - end > gap - 0.03
 
 
@@ -365,7 +370,9 @@ def test_a_redirect_loop_ends(tmp_path):
 
 
 def test_a_redirect_is_followed_and_both_addresses_are_kept(tmp_path):
-    with site(lambda handler: answer(handler, 301, Location="b?c#d") if handler.path == "/a" else hello(handler)) as web:
+    with site(
+        lambda handler: answer(handler, 301, Location="b?c#d") if handler.path == "/a" else hello(handler)
+    ) as web:
         fetch([f"{web.base}/a"], tmp_path, FetchOptions(**QUICK))
     (line,) = log_lines(tmp_path)
     assert (line["url"], line["final_url"], line["error"]) == (f"{web.base}/a", f"{web.base}/b?c", None)

@@ -1,4 +1,4 @@
-"""The one way to fail: a `UserError` says what is wrong, where, and what to do. The command line prints it as one line."""
+"""The one way to fail: a `UserError` says what is wrong, where, and what to do. The CLI prints it as one line."""
 
 import errno
 from collections.abc import Iterator

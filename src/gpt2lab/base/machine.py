@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -41,6 +42,18 @@ def describe_versions(packages: tuple[str, ...] = REPORTED_PACKAGES) -> dict[str
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def report_foot() -> list[tuple[str, str]]:
+    """Date, machine and versions, as (label, value) pairs for the foot of a report."""
+    machine, versions = describe_machine(), describe_versions()
+    memory = f"{int(machine['memory_bytes']) / 2**30:.0f} GiB"
+    return [
+        ("date", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
+        ("machine", f"{machine['processor']}, {machine['cores']} cores, {memory}"),
+        ("system", f"{machine['system']}, Python {machine['python']}"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+    ]
 
 
 class PeakMemory:

@@ -1,4 +1,4 @@
-"""One progress line a stage: what, how far, speed, time left. Plain lines every few seconds where output is no terminal."""
+"""One progress line a stage: what, how far, speed, time left. Plain lines where output is no terminal."""
 
 import sys
 import time
@@ -44,7 +44,9 @@ class Bar:
 
     def _print_line(self) -> None:
         share = f" of {self.total:,.0f}" if self.total else ""
-        print(f"{self.name}: {self.done:,.0f}{share} {self.unit}, {self._rate()} {self.words}".rstrip(), file=sys.stderr)
+        print(
+            f"{self.name}: {self.done:,.0f}{share} {self.unit}, {self._rate()} {self.words}".rstrip(), file=sys.stderr
+        )
 
     def finish(self) -> None:
         """Print the last word of a stage that took long enough to have printed others."""
@@ -61,9 +63,7 @@ class _LiveBar(Bar):
         self._task = progress.add_task(name, total=total, rate="", words="")
 
     def _show(self) -> None:
-        self._progress.update(
-            self._task, completed=self.done, total=self.total, rate=self._rate(), words=self.words
-        )
+        self._progress.update(self._task, completed=self.done, total=self.total, rate=self._rate(), words=self.words)
 
     def finish(self) -> None:
         self._progress.update(self._task, total=self.total or self.done)

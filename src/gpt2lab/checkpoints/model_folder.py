@@ -89,7 +89,9 @@ def load_published_weights(network: GPT2, weights: dict[str, Tensor], where: Pat
     if missing := sorted(wanted.keys() - given.keys()):
         raise BadInput(f"{where}: {len(missing)} tensors are missing, first of them {missing[0]}.")
     if unknown := sorted(given.keys() - wanted.keys()):
-        raise BadInput(f"{where}: {len(unknown)} tensors belong to no GPT-2 of this config, first of them {unknown[0]}.")
+        raise BadInput(
+            f"{where}: {len(unknown)} tensors belong to no GPT-2 of this config, first of them {unknown[0]}."
+        )
     for name, parameter in wanted.items():
         tensor = given[name].T if name.endswith(_TRANSPOSED) else given[name]
         if tensor.shape != parameter.shape:
@@ -120,7 +122,8 @@ def load_model_folder(path: Path) -> tuple[GPT2, ByteLevelBPE]:
     tokenizer = ByteLevelBPE.load(path)
     if tokenizer.vocab_size > config.vocab_size:
         raise BadInput(
-            f"{path}: the tokenizer has {tokenizer.vocab_size:,} ids, the model's vocabulary only {config.vocab_size:,}."
+            f"{path}: the tokenizer has {tokenizer.vocab_size:,} ids, the model's vocabulary only"
+            f" {config.vocab_size:,}."
         )
     file = path / "model.safetensors"
     weights = load_tensors(file)

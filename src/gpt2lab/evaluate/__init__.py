@@ -17,6 +17,7 @@ def _evaluate(
     *,
     held_out_share: float | None = None,
     cloze_items: int = 200,
+    stride: int | None = None,
 ) -> "Evaluation":
     """Evaluate a model (or its folder) on documents or text; see `gpt2lab.evaluate.evaluation.evaluate`."""
     from gpt2lab.evaluate.evaluation import evaluate
@@ -25,7 +26,7 @@ def _evaluate(
     if not isinstance(model, LanguageModel):
         model = LanguageModel.load(model)
     where = Path(out) if out is not None else None
-    return evaluate(model, Path(data), where, held_out_share=held_out_share, cloze_items=cloze_items)
+    return evaluate(model, Path(data), where, held_out_share=held_out_share, cloze_items=cloze_items, stride=stride)
 
 
 callable_package(__name__, _evaluate)

@@ -17,7 +17,7 @@ from gpt2lab.generate.language_model import LanguageModel
 
 CANDIDATES = 10
 CONTEXT_WORDS = 100
-_WORD = re.compile(r"(?<=[a-z,] )[a-z]{4,}(?=[ .,;:?!])")  # inside a sentence, in lower case, at least four letters
+_WORD = re.compile(r"(?<=[a-z,] )[a-z]{4,}(?=[ .,;:?!])")  # inside a sentence, four or more small letters
 _SENTENCE_END = re.compile(r"[.?!](?:\s|$)|\n")
 
 
@@ -63,9 +63,7 @@ def make_cloze(texts: Sequence[str], word_counts: Counter[str], most: int, seed:
     rank_of = {word: rank for rank, word in enumerate(ranking)}
     if len(ranking) < 200:
         raise BadInput(f"only {len(ranking)} different words in the training texts: too few for a cloze test.")
-    places = [
-        [match for match in _WORD.finditer(text) if rank_of.get(match.group(), -1) >= 100] for text in texts
-    ]
+    places = [[match for match in _WORD.finditer(text) if rank_of.get(match.group(), -1) >= 100] for text in texts]
     for matches in places:
         chooser.shuffle(matches)
     items: list[ClozeItem] = []
@@ -102,9 +100,7 @@ def score_cloze(model: LanguageModel, items: Sequence[ClozeItem]) -> ClozeResult
     for item in items:
         # The space before the word belongs to the word's token.
         context = (end_of_text, *encode(item.before.removesuffix(" ")))
-        pairs += [
-            Pair(context, tuple(encode(f" {candidate}{item.after}")[:window])) for candidate in item.candidates
-        ]
+        pairs += [Pair(context, tuple(encode(f" {candidate}{item.after}")[:window])) for candidate in item.candidates]
     totals = [math.fsum(scores) for scores in log_likelihoods(model.network, pairs, "cloze")]
     choices = []
     for number in range(len(items)):

@@ -34,8 +34,11 @@ def evaluate(
     *,
     held_out_share: float | None = None,
     cloze_items: int = 200,
+    stride: int | None = None,
 ) -> Evaluation:
     """Score `model` on documents (a `build` folder, Parquet) or a text file, and write `results.json` into `out`.
+
+    `stride` is that of `score_documents`; `cloze_items` 0 leaves the cloze test out.
 
     With `held_out_share` only the documents that `tokenize` held out at that share are scored, and the cloze test takes
     its candidates from the others; without it all are scored. Raises BadInput where there is nothing to score.
@@ -51,8 +54,10 @@ def evaluate(
         if not held_out or held_out_share is None:
             word_counts += count_words([text])
     if not texts:
-        raise BadInput(f"{data}: no document is held out at a share of {held_out_share}. Use more text or a larger share.")
-    modelling = score_documents(model, texts)
+        raise BadInput(
+            f"{data}: no document is held out at a share of {held_out_share}. Use more text or a larger share."
+        )
+    modelling = score_documents(model, texts, stride)
     items = make_cloze(texts, word_counts, cloze_items) if cloze_items else []
     cloze = score_cloze(model, items) if items else None
     result = Evaluation(str(data), modelling, cloze)

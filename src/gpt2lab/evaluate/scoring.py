@@ -1,14 +1,16 @@
 """One function from (context, continuation) pairs to log-likelihoods, with exact token borders."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.base.progress import progress_bar
-from gpt2lab.model.gpt2 import GPT2
+from gpt2lab.model.gpt2 import GPT2, KVCache
 
 TOKENS_A_BATCH = 8192
 
@@ -25,51 +27,89 @@ class Pair:
 def log_likelihoods(network: GPT2, pairs: Sequence[Pair], name: str = "score") -> list[list[float]]:
     """Log-probability in nats of each continuation token of each pair.
 
-    Pairs are sorted by length and batched; rows are padded at the end, where causal attention keeps the padding from
-    being seen, and the head is applied only where a score is needed. A pair longer than the network's context loses the
-    start of its context. Raises BadInput when the continuation alone does not fit, and for logits that are no numbers.
+    A context that several pairs share is computed once. The others are sorted by length and batched; rows are padded at
+    the end, where causal attention keeps the padding from being seen, and the head is applied only where a score is
+    needed. A pair longer than the network's context loses the start of its context. Raises BadInput when the
+    continuation alone does not fit, and for logits that are no numbers.
     """
     window = network.config.context_length
-    device = network.wte.weight.device
+    for pair in pairs:
+        if len(pair.continuation) > window or not pair.context:
+            raise BadInput(
+                f"a continuation of {len(pair.continuation):,} tokens after a context of {len(pair.context):,} can't be"
+                f" scored by a network with a context of {window:,} tokens."
+            )
+    sharing: dict[tuple[int, ...], list[int]] = {}
+    for n, pair in enumerate(pairs):
+        sharing.setdefault(pair.context, []).append(n)
+    alone: list[int] = []
     results: list[list[float]] = [[] for _ in pairs]
-    order = sorted(range(len(pairs)), key=lambda n: -len(pairs[n].context) - len(pairs[n].continuation))
     with progress_bar(name, total=len(pairs)) as bar:
-        for batch in _batches(order, pairs, window):
-            rows = [_inputs(pairs[n], window) for n in batch]
-            longest = max(map(len, rows))
-            tokens_BT = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
-            hidden_BTD = network.hidden(tokens_BT)
-            spans = [slice(len(row) - len(pairs[n].continuation), len(row)) for n, row in zip(batch, rows, strict=True)]
-            wanted_ND = torch.cat([hidden_BTD[row, span] for row, span in enumerate(spans)])
-            targets_N = torch.tensor([token for n in batch for token in pairs[n].continuation], device=device)
-            scores_N = -F.cross_entropy(network.head(wanted_ND).float(), targets_N, reduction="none").cpu()
-            if not scores_N.isfinite().all():
-                raise BadInput("the model gives logits that are not numbers: its weights are broken.")
-            lengths = [len(pairs[n].continuation) for n in batch]
-            for n, scores in zip(batch, scores_N.split(lengths), strict=True):
-                results[n] = scores.tolist()
+        for context, members in sharing.items():
+            longest = max(len(pairs[n].continuation) for n in members)
+            if len(members) == 1 or len(context) + longest - 1 > window:
+                alone += members
+                continue
+            _score_after(network, context, members, pairs, results)
+            bar.advance(len(members))
+        alone.sort(key=lambda n: -len(pairs[n].context) - len(pairs[n].continuation))
+        for batch in _batches(alone, pairs, window):
+            _score_batch(network, batch, pairs, results)
             bar.advance(len(batch))
     return results
 
 
-def _inputs(pair: Pair, window: int) -> list[int]:
-    """The tokens the network reads: all but the last, at most `window` of them."""
-    if len(pair.continuation) > window or not pair.context:
-        raise BadInput(
-            f"a continuation of {len(pair.continuation):,} tokens after a context of {len(pair.context):,} can't be scored"
-            f" by a network with a context of {window:,} tokens."
-        )
-    return [*pair.context, *pair.continuation][:-1][-window:]
+def _score_after(
+    network: GPT2, context: tuple[int, ...], members: list[int], pairs: Sequence[Pair], results: list[list[float]]
+) -> None:
+    """Score continuations of one context: its keys and values are computed once and given to all of them."""
+    weight = network.wte.weight
+    capacity = len(context) - 1 + max(len(pairs[n].continuation) for n in members)
+    cache = KVCache(network.config, 1, weight.dtype, weight.device, capacity)
+    if len(context) > 1:
+        network.hidden(torch.tensor([context[:-1]], device=weight.device), cache)
+    rows = [[context[-1], *pairs[n].continuation[:-1]] for n in members]
+    hidden_BTD = network.hidden(_padded(rows, weight.device), cache.expanded(len(members)))
+    _collect(network, [hidden_BTD[row, : len(rows[row])] for row in range(len(rows))], members, pairs, results)
+
+
+def _score_batch(network: GPT2, batch: list[int], pairs: Sequence[Pair], results: list[list[float]]) -> None:
+    """Score pairs side by side, each with its context."""
+    window = network.config.context_length
+    rows = [[*pairs[n].context, *pairs[n].continuation][:-1][-window:] for n in batch]
+    hidden_BTD = network.hidden(_padded(rows, network.wte.weight.device))
+    parts = [
+        hidden_BTD[row, len(rows[row]) - len(pairs[n].continuation) : len(rows[row])] for row, n in enumerate(batch)
+    ]
+    _collect(network, parts, batch, pairs, results)
+
+
+def _padded(rows: list[list[int]], device: torch.device) -> Tensor:
+    longest = max(map(len, rows))
+    return torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
+
+
+def _collect(
+    network: GPT2, parts: list[Tensor], members: list[int], pairs: Sequence[Pair], results: list[list[float]]
+) -> None:
+    """Apply the head to the hidden states before each continuation token and put the scores where they belong."""
+    targets_N = torch.tensor([token for n in members for token in pairs[n].continuation], device=parts[0].device)
+    scores_N = -F.cross_entropy(network.head(torch.cat(parts)).float(), targets_N, reduction="none").cpu()
+    if not scores_N.isfinite().all():
+        raise BadInput("the model gives logits that are not numbers: its weights are broken.")
+    scores = iter(scores_N.tolist())
+    for n in members:
+        results[n] = list(itertools.islice(scores, len(pairs[n].continuation)))
 
 
 def _batches(order: list[int], pairs: Sequence[Pair], window: int) -> list[list[int]]:
     """Cut an order by falling length into batches of at most TOKENS_A_BATCH tokens, padding counted."""
     batches: list[list[int]] = []
+    longest = 0
     for n in order:
-        length = min(len(pairs[n].context) + len(pairs[n].continuation), window)
         if batches and (len(batches[-1]) + 1) * longest <= TOKENS_A_BATCH:
             batches[-1].append(n)
         else:
             batches.append([n])
-            longest = max(1, length)
+            longest = min(len(pairs[n].context) + len(pairs[n].continuation), window)
     return batches

@@ -5,7 +5,7 @@ Names of tensors end in their shape:
     H heads   K width of a head   L layers   V vocabulary
 
 Names of parameters are those of the published weights, in PyTorch's orientation of matrices ([out, in]; the published
-files have [in, out], which `checkpoints` turns around). Precision, compilation and parallelism are applied from outside.
+files have [in, out], which `checkpoints` turns around). Precision, compilation and parallelism come from outside.
 """
 
 import math
@@ -20,14 +20,26 @@ from gpt2lab.model.config import GPT2Config
 class KVCache:
     """The keys and values of the tokens a batch of sequences has already passed: 2 tensors [L, B, H, S, K].
 
-    `length` tokens are valid. All sequences of the batch advance together.
+    `length` tokens of at most `capacity` (the whole context, unless given) are valid. All sequences of the batch
+    advance together.
     """
 
-    def __init__(self, config: GPT2Config, batch: int, dtype: torch.dtype, device: torch.device) -> None:
-        shape = (config.n_layer, batch, config.n_head, config.context_length, config.n_embd // config.n_head)
+    def __init__(
+        self, config: GPT2Config, batch: int, dtype: torch.dtype, device: torch.device, capacity: int | None = None
+    ) -> None:
+        capacity = capacity or config.context_length
+        shape = (config.n_layer, batch, config.n_head, capacity, config.n_embd // config.n_head)
         self.k_LBHSK = torch.zeros(shape, dtype=dtype, device=device)
         self.v_LBHSK = torch.zeros(shape, dtype=dtype, device=device)
         self.length = 0
+
+    def expanded(self, batch: int) -> "KVCache":
+        """A cache for `batch` sequences that all begin with the one sequence held here."""
+        copy = object.__new__(KVCache)
+        copy.k_LBHSK = self.k_LBHSK.repeat(1, batch, 1, 1, 1)
+        copy.v_LBHSK = self.v_LBHSK.repeat(1, batch, 1, 1, 1)
+        copy.length = self.length
+        return copy
 
     def append(self, layer: int, k_BHTK: Tensor, v_BHTK: Tensor) -> tuple[Tensor, Tensor]:
         """Store a layer's new keys and values and return all valid ones [B, H, S, K]; `length` moves at step's end."""
@@ -49,6 +61,7 @@ class Attention(nn.Module):
         self.layer = layer
 
     def forward(self, x_BTD: Tensor, cache: KVCache | None) -> Tensor:
+        """Mix each token with those before it, [B, T, D] to [B, T, D]."""
         q_BHTK, k_BHSK, v_BHSK = self.c_attn(x_BTD).unflatten(-1, (3, self.n_head, -1)).permute(2, 0, 3, 1, 4)
         seen = 0
         if cache is not None:
@@ -79,6 +92,7 @@ class MLP(nn.Module):
         self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
+        """Transform each token by itself, [B, T, D] to [B, T, D]."""
         projected: Tensor = self.c_proj(F.gelu(self.c_fc(x_BTD), approximate="tanh"))
         return projected
 
@@ -95,8 +109,10 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.resid_pdrop)
 
     def forward(self, x_BTD: Tensor, cache: KVCache | None) -> Tensor:
+        """Add what attention and MLP say to the residual stream [B, T, D]."""
         x_BTD = x_BTD + self.dropout(self.attn(self.ln_1(x_BTD), cache))
-        return x_BTD + self.dropout(self.mlp(self.ln_2(x_BTD)))
+        x_BTD = x_BTD + self.dropout(self.mlp(self.ln_2(x_BTD)))
+        return x_BTD
 
 
 class GPT2(nn.Module):

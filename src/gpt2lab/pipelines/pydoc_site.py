@@ -8,10 +8,10 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from importlib.machinery import FileFinder
 from pathlib import Path
 from pkgutil import iter_modules
-from urllib.error import URLError
 from urllib.parse import quote, unquote
 from urllib.request import urlopen
 
@@ -126,7 +126,7 @@ def _listed_topics(url: str) -> list[str]:
     try:
         with urlopen(url, timeout=INDEX_TIMEOUT_SECONDS) as answer:  # noqa: S310 - the address is the server's own
             page = answer.read().decode("utf-8", errors="replace")
-    except (URLError, TimeoutError) as error:
+    except (OSError, HTTPException) as error:
         raise UserError(f"{url}: no answer from the documentation server ({error}); start it again.") from None
     return [unquote(key) for key in re.findall(r'href="topic\?key=([^"]+)"', page)]
 

@@ -36,9 +36,7 @@ def byte_symbols() -> tuple[tuple[int, str], ...]:
     """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
-    return tuple(
-        [(byte, chr(byte)) for byte in printable] + [(byte, chr(256 + n)) for n, byte in enumerate(others)]
-    )
+    return tuple([(byte, chr(byte)) for byte in printable] + [(byte, chr(256 + n)) for n, byte in enumerate(others)])
 
 
 class ByteLevelBPE:
@@ -111,7 +109,7 @@ class ByteLevelBPE:
         return {byte: number for number, (byte, _) in enumerate(byte_symbols())}
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of `ids`; `<|endoftext|>` gives its literal name. Raises BadInput for an id not in the vocabulary."""
+        """The bytes of `ids`; `<|endoftext|>` gives its literal name. Raises BadInput for an unknown id."""
         pieces = []
         for token in ids:
             if not 0 <= token < self.vocab_size:

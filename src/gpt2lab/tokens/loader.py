@@ -92,8 +92,8 @@ def validation_batches(
     available = (len(stream) - 1) // context_length
     if available < 1:
         raise BadInput(
-            f"the held-out tokens ({len(stream):,}) are fewer than one context of {context_length:,} and its next token."
-            " Tokenize with a larger --held-out-share or use more text."
+            f"the held-out tokens ({len(stream):,}) are fewer than one context of {context_length:,} and its next"
+            " token. Tokenize with a larger --held-out-share or use more text."
         )
     count = min(most, available)
     places = [n * available // count for n in range(count)]

@@ -1,10 +1,10 @@
 """Token shards on disk: raw little-endian ids (nanoGPT's layout) with a JSON file that says what they are.
 
-    tokens/
-      train_00000.bin ...   uint16 up to 65,536 ids, else uint32; each document starts with <|endoftext|>
-      val_00000.bin ...     the held-out documents, chosen by the hash of their text
-      tokens.json           counts, bytes of text, SHA-256 of each shard, tokenizer
-      merges.txt ...        the tokenizer
+tokens/
+  train_00000.bin ...   uint16 up to 65,536 ids, else uint32; each document starts with <|endoftext|>
+  val_00000.bin ...     the held-out documents, chosen by the hash of their text
+  tokens.json           counts, bytes of text, SHA-256 of each shard, tokenizer
+  merges.txt ...        the tokenizer
 """
 
 import hashlib
@@ -142,7 +142,9 @@ def _batches(source: Path) -> Iterator[list[str]]:
 def read_tokens_info(folder: Path) -> TokensInfo:
     """Read `tokens.json`; raises BadInput where `folder` holds no finished shards."""
     if not (folder / "tokens.json").exists():
-        raise BadInput(f"{folder}: no tokens.json here. Make token shards with: gpt2lab tokenize DOCUMENTS --out {folder}")
+        raise BadInput(
+            f"{folder}: no tokens.json here. Make token shards with: gpt2lab tokenize DOCUMENTS --out {folder}"
+        )
     found = read_json(folder / "tokens.json")
     try:
         return TokensInfo(**(found | {"shards": tuple(Shard(**shard) for shard in found["shards"])}))
@@ -202,4 +204,3 @@ def check_same_tokenizer(info: TokensInfo, tokenizer: ByteLevelBPE, where: Path)
         raise BadInput(
             f"{where}: the shards were made with tokenizer {info.tokenizer_sha256[:12]}, not {tokenizer.sha256[:12]}."
         )
-

@@ -32,6 +32,7 @@ from gpt2lab.base.files import read_json, whole_file, write_json
 from gpt2lab.base.machine import describe_machine, describe_versions
 from gpt2lab.base.progress import progress_bar, say
 from gpt2lab.checkpoints.model_folder import save_model_folder
+from gpt2lab.evaluate.language_modelling import unigram_loss
 from gpt2lab.model.config import parameter_count, training_flops_per_token
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.tokens.bpe import ByteLevelBPE
@@ -62,6 +63,8 @@ class RunSummary:
     val_loss_first: float
     val_loss_last: float
     val_bits_per_byte_last: float
+    unigram_val_loss: float
+    """of the model that knows only how often each training token occurs, on the same held-out sequences"""
     tokens_per_second: float
     flops_per_second: float
     training_seconds: float
@@ -215,18 +218,18 @@ class _Run:
         inputs, targets = (torch.from_numpy(np.ascontiguousarray(block)) for block in self.loader.batch(step))
         total = 0.0
         self.network.train()
-        for part_inputs, part_targets in zip(
-            inputs.split(recipe.batch.sequences), targets.split(recipe.batch.sequences), strict=True
-        ):
-            loss = self.loss(part_inputs, part_targets) / recipe.batch.accumulation
+        for part in range(recipe.batch.accumulation):
+            rows = slice(part * recipe.batch.sequences, (part + 1) * recipe.batch.sequences)
+            loss = self.loss(inputs[rows], targets[rows]) / recipe.batch.accumulation
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         limit = recipe.optimizer.clip_norm or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit))
         if not (math.isfinite(total) and math.isfinite(norm)):
+            good = checkpoints(self.out / "checkpoints")
             raise Diverged(
-                f"{self.out}: at step {step + 1} the loss is {total} and the gradient's norm {norm}. The last good state is"
-                f" {(checkpoints(self.out / 'checkpoints') or ['none'])[-1]}; most likely the learning rate"
+                f"{self.out}: at step {step + 1} the loss is {total} and the gradient's norm {norm}. The last good state"
+                f" is {good[-1] if good else 'the start'}; most likely the learning rate"
                 f" ({recipe.optimizer.learning_rate}) is too high."
             )
         self.optimizer.step()
@@ -248,6 +251,10 @@ class _Run:
             text_bytes += int(self.bytes_of_token[targets].sum())
         return Validation(step, nats / tokens, text_nats / math.log(2) / text_bytes)
 
+    def _unigram_loss(self) -> float:
+        val_tokens = torch.cat([targets.flatten() for _, targets in self.val_batches]).numpy()
+        return unigram_loss(self.train_stream.counts(), np.bincount(val_tokens, minlength=self.info.vocab_size))
+
     def _steps(self, progress: Progress) -> Progress:
         """Train from `progress` to the end."""
         from torch.utils.tensorboard.writer import SummaryWriter
@@ -255,7 +262,7 @@ class _Run:
         recipe, watch = self.recipe, self.recipe.watch
         tokens_a_step = self.loader.batch_size * recipe.model.context_length
         start = time.perf_counter() - progress.seconds
-        board: Any = SummaryWriter(str(self.out), purge_step=progress.step + 1)  # type: ignore[no-untyped-call]
+        board: Any = SummaryWriter(str(self.out), purge_step=progress.step + 1)
         with (
             (self.out / "metrics.jsonl").open("a", encoding="utf-8") as metrics,
             progress_bar("train", total=recipe.steps * tokens_a_step, unit="tokens") as bar,
@@ -318,6 +325,7 @@ class _Run:
             val_loss_first=validations[0]["val_loss"],
             val_loss_last=validations[-1]["val_loss"],
             val_bits_per_byte_last=validations[-1]["val_bits_per_byte"],
+            unigram_val_loss=self._unigram_loss(),
             tokens_per_second=speed,
             flops_per_second=speed * training_flops_per_token(self.recipe.model),
             training_seconds=progress.training_seconds,

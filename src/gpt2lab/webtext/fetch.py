@@ -136,10 +136,13 @@ def _links_of_jsonl(path: Path) -> list[str]:
 
 def _links_of_parquet(path: Path) -> list[str]:
     try:
-        links: list[str] = pyarrow.parquet.read_table(path, columns=["url"]).column("url").to_pylist()
-    except KeyError:
-        raise BadInput(f"{path}: has no column called url.") from None
-    except pyarrow.ArrowInvalid as error:
+        with pyarrow.parquet.ParquetFile(path) as table:
+            if "url" not in table.schema_arrow.names:
+                raise BadInput(f"{path}: has no column called url.")
+            links: list[str] = table.read(columns=["url"]).column("url").to_pylist()
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        if isinstance(error, (FileNotFoundError, IsADirectoryError)):
+            raise
         raise BadInput(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}).") from None
     for row, url in enumerate(links):
         if not isinstance(url, str):
@@ -376,6 +379,8 @@ class _Crawl:
 
 
 def _kind_of(error: aiohttp.ClientError) -> str:
+    if isinstance(error, aiohttp.InvalidURL):
+        return "bad_url"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "dns"
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, _AddressRefusedError):

@@ -1,0 +1,348 @@
+"""The command line: each verb parses, calls one function, prints. What a verb needs is imported when it is called."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from gpt2lab.base.errors import UserError
+from gpt2lab.base.progress import say
+
+EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_PIPE_CLOSED = 2, 130, 141
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb: what it does, and a function that imports what it needs and returns what tyro is to call."""
+
+    summary: str
+    command: Callable[[], Callable[..., None]]
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(asdict(value) if is_dataclass(value) and not isinstance(value, type) else value, indent=2))
+
+
+def _told(command: str) -> str:
+    return f"next: {command}"
+
+
+def _fetch() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.webtext.fetch import FetchOptions, fetch, read_links
+
+    def command(
+        links: tyro.conf.Positional[Path],
+        out: Path,
+        options: Annotated[FetchOptions, tyro.conf.arg(name="")] = FetchOptions(),  # noqa: B008 - frozen
+        json: bool = False,
+    ) -> None:
+        """Fetch the pages of a list of links into WARC files, politely; goes on where it stopped.
+
+        Args:
+            links: a .txt (one URL a line), .jsonl or .parquet (a column url)
+            out: folder for pages-*.warc.gz and fetch.jsonl
+            json: print the summary as JSON
+        """
+        summary = fetch(read_links(links), out, options)
+        if json:
+            return _print_json(summary)
+        failed = f", {sum(summary.errors.values()):,} failed ({summary.errors})" if summary.errors else ""
+        say(f"{out}: {summary.pages:,} pages, {summary.bytes / 1e6:,.1f} MB in {summary.seconds:,.1f} s{failed}.")
+        say(_told(f"gpt2lab build {out} --out data/"))
+        return None
+
+    return command
+
+
+def _build() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.webtext.build import BuildOptions, build
+    from gpt2lab.webtext.report import write_build_report
+
+    def command(
+        inputs: tyro.conf.Positional[tuple[Path, ...]],
+        out: Path,
+        options: Annotated[BuildOptions, tyro.conf.arg(name="")] = BuildOptions(),  # noqa: B008 - frozen
+        json: bool = False,
+    ) -> None:
+        """Make clean documents of pages and texts: extract, filter, remove duplicates, keep the reasons.
+
+        Args:
+            inputs: files or folders of .txt .md .html .jsonl(.gz/.zst) .parquet .warc(.gz)
+            out: folder for documents/, removed/ and the report
+            json: print the report as JSON
+        """
+        report = build(inputs, out, options)
+        write_build_report(report, out, _command_line())
+        if json:
+            return _print_json(report)
+        found = " (found finished)" if report.already_finished else ""
+        say(f"{out}: {report.kept:,} documents of {report.pages:,} pages{found}; why the rest went: {out}/report.html")
+        say(_told(f"gpt2lab tokenize {out} --out tokens/"))
+        return None
+
+    return command
+
+
+def _tokenize() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.tokens.tokenize import GPT2, tokenize
+
+    def command(
+        documents: tyro.conf.Positional[Path],
+        out: Path,
+        tokenizer: str = GPT2,
+        vocab_size: int | None = None,
+        held_out_share: float = 0.05,
+        json: bool = False,
+    ) -> None:
+        """Turn documents into token shards for training, a share of the documents held out.
+
+        Args:
+            documents: a folder that `build` made, or Parquet files with a column text
+            out: folder for the shards and tokens.json
+            tokenizer: gpt2, or a folder with merges.txt
+            vocab_size: train a byte-level BPE of this many ids on the documents instead
+            held_out_share: share of the documents for validation, chosen by the hash of their text
+            json: print tokens.json
+        """
+        info = tokenize(documents, out, tokenizer=tokenizer, vocab_size=vocab_size, held_out_share=held_out_share)
+        if json:
+            return _print_json(info)
+        say(
+            f"{out}: {info.total('train'):,} training and {info.total('val'):,} held-out tokens of {info.vocab_size:,} ids."
+        )
+        say(_told(f"gpt2lab train {out} --out runs/mine --recipe laptop:nano --minutes 5"))
+        return None
+
+    return command
+
+
+def _train(recipe_name: str, vocab_size: int) -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.train.recipe import Recipe, find_recipe
+
+    def command(
+        tokens: tyro.conf.Positional[Path],
+        out: Path,
+        recipe: str = "laptop:nano",  # noqa: ARG001 - read beforehand, by verb_command
+        options: Annotated[Recipe, tyro.conf.arg(name="")] = find_recipe(recipe_name, vocab_size),  # noqa: B008
+        json: bool = False,
+    ) -> None:
+        """Train a GPT-2 on token shards by a recipe; goes on where it stopped. Single settings override the recipe's.
+
+        Args:
+            tokens: a folder that `tokenize` made
+            out: the run folder: recipe, metrics, checkpoints, report, and at the end model/
+            recipe: NAME:SIZE (paper, laptop; 117M, 345M, 762M, 1542M, PrettyBig, nano, micro), or a file.json
+            json: print the run's summary as JSON
+        """
+        from gpt2lab.train.loop import train
+        from gpt2lab.train.report import write_run_report
+
+        summary = train(options, tokens, out)
+        write_run_report(out, _command_line())
+        if json:
+            return _print_json(summary)
+        say(
+            f"{summary.model}: validation loss {summary.val_loss_last:.3f} after {summary.tokens:,} tokens; {out}/report.html"
+        )
+        say(_told(f"gpt2lab generate {summary.model} 'Once upon a time'"))
+        return None
+
+    return command
+
+
+def _evaluate() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.evaluate import evaluation
+
+    def command(
+        model: tyro.conf.Positional[Path],
+        data: tyro.conf.Positional[Path],
+        out: Path | None = None,
+        held_out_share: float | None = None,
+        cloze_items: int = 200,
+        json: bool = False,
+    ) -> None:
+        """Measure a model on documents or a text file: loss, bits per byte, and a ten-way cloze test.
+
+        Args:
+            model: a model folder
+            data: a folder that `build` made, Parquet files with a column text, or a .txt file
+            out: folder for results.json and cloze.jsonl
+            held_out_share: only the documents that `tokenize` held out at this share
+            cloze_items: questions of the cloze test; 0 leaves it out
+            json: print the results as JSON
+        """
+        from gpt2lab.generate.language_model import LanguageModel
+
+        found = evaluation.evaluate(
+            LanguageModel.load(model), data, out, held_out_share=held_out_share, cloze_items=cloze_items
+        )
+        if json:
+            return _print_json(found)
+        scores = found.language_modelling
+        print(f"documents      {scores.documents:,} ({scores.tokens:,} tokens, {scores.text_bytes:,} bytes)")
+        print(f"loss           {scores.loss:.4f} ± {scores.loss_standard_error:.4f} nats a token")
+        print(f"bits per byte  {scores.bits_per_byte:.4f} ± {scores.bits_per_byte_standard_error:.4f}")
+        if found.cloze is not None:
+            cloze = found.cloze
+            print(
+                f"cloze          {cloze.accuracy:.1%} ± {cloze.standard_error:.1%} of {cloze.items} (chance {cloze.chance:.0%})"
+            )
+        return None
+
+    return command
+
+
+def _generate() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.generate.language_model import LanguageModel
+    from gpt2lab.generate.sampling import SamplingOptions
+
+    def command(
+        model: tyro.conf.Positional[Path],
+        prompt: tyro.conf.Positional[str] = "",
+        options: Annotated[SamplingOptions, tyro.conf.arg(name="")] = SamplingOptions(),  # noqa: B008 - frozen
+        json: bool = False,
+    ) -> None:
+        """Continue a prompt, streaming to the terminal; an empty prompt starts a document.
+
+        Args:
+            model: a model folder
+            prompt: the text to continue; - reads it from standard input
+            json: print one JSON object instead of streaming
+        """
+        if prompt == "-":
+            prompt = sys.stdin.read()
+        decoding = LanguageModel.load(model).stream(prompt, options)
+        if decoding.dropped_prompt_tokens:
+            say(
+                f"the prompt is longer than the context: its first {decoding.dropped_prompt_tokens:,} tokens are not seen."
+            )
+        if json:
+            return _print_json(decoding.completion("".join(decoding)))
+        print(prompt, end="", flush=True)
+        for piece in decoding:
+            print(piece, end="", flush=True)
+        print()
+        return None
+
+    return command
+
+
+def _demo() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.pipelines.demo import DemoOptions, demo
+
+    def command(
+        options: Annotated[DemoOptions, tyro.conf.arg(name="")] = DemoOptions(),  # noqa: B008 - frozen
+        json: bool = False,
+    ) -> None:
+        """Go the whole way once, on the pages of Python's own documentation server: no network, about ten minutes.
+
+        Args:
+            json: print report.json
+        """
+        values = demo(options)
+        if json:
+            return _print_json(values)
+        say(
+            f"{options.out}: {values['pages_fetched']:,} pages, validation loss {values['val_loss_last']:.2f}"
+            f" (unigram model {values['unigram_val_loss']:.2f}), cloze {values['cloze_accuracy']:.0%} of ten;"
+            f" open {options.out}/report.html"
+        )
+        say(_told(f"gpt2lab generate {options.out}/model 'This module'"))
+        return None
+
+    return command
+
+
+VERBS = {
+    "fetch": Verb("links -> pages: fetch them politely into WARC files", _fetch),
+    "build": Verb("pages, texts -> documents: extract, filter, remove duplicates", _build),
+    "tokenize": Verb("documents -> token shards, with GPT-2's tokenizer or your own", _tokenize),
+    "train": Verb("token shards + a recipe -> a run with a model", lambda: _train("laptop:nano", 50_257)),
+    "evaluate": Verb("a model + documents -> loss, bits per byte, cloze accuracy", _evaluate),
+    "generate": Verb("a model + a prompt -> text", _generate),
+    "demo": Verb("the whole way once, on pages every Python can serve", _demo),
+}
+
+HELP = """gpt2lab: GPT-2, whole. From web pages to a trained, measured, talking model.
+
+usage: gpt2lab VERB [options]        gpt2lab VERB --help tells a verb's options
+
+{verbs}
+
+Start with: gpt2lab demo
+"""
+
+
+def help_text() -> str:
+    """What `gpt2lab --help` prints."""
+    return HELP.format(verbs="\n".join(f"  {name:<10} {verb.summary}" for name, verb in VERBS.items()))
+
+
+def verb_command(name: str, arguments: list[str]) -> Callable[..., None]:
+    """The function of a verb, its defaults settled: those of `train` are the named recipe's, fit to the tokens."""
+    if name != "train":
+        return VERBS[name].command()
+    import argparse
+
+    from gpt2lab.tokens.shards import read_tokens_info
+
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("tokens", nargs="?")
+    first.add_argument("--recipe", default="laptop:nano")
+    known, _ = first.parse_known_args(arguments)
+    tokens = known.tokens and Path(known.tokens)
+    vocab_size = read_tokens_info(tokens).vocab_size if tokens and (tokens / "tokens.json").exists() else 50_257
+    return _train(known.recipe, vocab_size)
+
+
+def _command_line() -> str:
+    return " ".join(["gpt2lab", *sys.argv[1:]])
+
+
+def main() -> None:
+    """Run the command line; exits with 2 on bad input or options."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(help_text(), end="")
+        return
+    if arguments[0] == "--version":
+        from gpt2lab import __version__
+
+        print(f"gpt2lab {__version__}")
+        return
+    name = arguments[0]
+    try:
+        if name not in VERBS:
+            raise UserError(f"no verb {name!r}; there are {', '.join(VERBS)}.")
+        import tyro
+
+        tyro.cli(verb_command(name, arguments[1:]), prog=f"gpt2lab {name}", args=arguments[1:])
+    except UserError as error:
+        say(f"error: {error}")
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from here.")
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(EXIT_PIPE_CLOSED)
+
+
+if __name__ == "__main__":
+    main()
