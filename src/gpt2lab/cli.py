@@ -115,9 +115,8 @@ def _tokenize() -> Callable[..., None]:
         info = tokenize(documents, out, tokenizer=tokenizer, vocab_size=vocab_size, held_out_share=held_out_share)
         if json:
             return _print_json(info)
-        say(
-            f"{out}: {info.total('train'):,} training and {info.total('val'):,} held-out tokens of {info.vocab_size:,} ids."
-        )
+        counts = f"{info.total('train'):,} training and {info.total('val'):,} held-out tokens"
+        say(f"{out}: {counts} of {info.vocab_size:,} ids.")
         say(_told(f"gpt2lab train {out} --out runs/mine --recipe laptop:nano --minutes 5"))
         return None
 
@@ -151,9 +150,8 @@ def _train(recipe_name: str, vocab_size: int) -> Callable[..., None]:
         write_run_report(out, _command_line())
         if json:
             return _print_json(summary)
-        say(
-            f"{summary.model}: validation loss {summary.val_loss_last:.3f} after {summary.tokens:,} tokens; {out}/report.html"
-        )
+        loss = f"validation loss {summary.val_loss_last:.3f} after {summary.tokens:,} tokens"
+        say(f"{summary.model}: {loss}; see {out}/report.html")
         say(_told(f"gpt2lab generate {summary.model} 'Once upon a time'"))
         return None
 
@@ -196,9 +194,8 @@ def _evaluate() -> Callable[..., None]:
         print(f"bits per byte  {scores.bits_per_byte:.4f} ± {scores.bits_per_byte_standard_error:.4f}")
         if found.cloze is not None:
             cloze = found.cloze
-            print(
-                f"cloze          {cloze.accuracy:.1%} ± {cloze.standard_error:.1%} of {cloze.items} (chance {cloze.chance:.0%})"
-            )
+            accuracy = f"{cloze.accuracy:.1%} ± {cloze.standard_error:.1%}"
+            print(f"cloze          {accuracy} of {cloze.items} (chance {cloze.chance:.0%})")
         return None
 
     return command
@@ -227,9 +224,8 @@ def _generate() -> Callable[..., None]:
             prompt = sys.stdin.read()
         decoding = LanguageModel.load(model).stream(prompt, options)
         if decoding.dropped_prompt_tokens:
-            say(
-                f"the prompt is longer than the context: its first {decoding.dropped_prompt_tokens:,} tokens are not seen."
-            )
+            dropped = decoding.dropped_prompt_tokens
+            say(f"the prompt is longer than the context: its first {dropped:,} tokens are not seen.")
         if json:
             return _print_json(decoding.completion("".join(decoding)))
         print(prompt, end="", flush=True)

@@ -23,7 +23,7 @@ _SENTENCE_END = re.compile(r"[.?!](?:\s|$)|\n")
 
 @dataclass(frozen=True)
 class ClozeItem:
-    """One question. `before` ends in a space that belongs to the candidate; `candidates[answer]` is the word removed."""
+    """One question. `before` ends in a space that belongs to the candidate; `candidates[answer]` is the right one."""
 
     before: str
     candidates: tuple[str, ...]

@@ -111,8 +111,8 @@ class Block(nn.Module):
     def forward(self, x_BTD: Tensor, cache: KVCache | None) -> Tensor:
         """Add what attention and MLP say to the residual stream [B, T, D]."""
         x_BTD = x_BTD + self.dropout(self.attn(self.ln_1(x_BTD), cache))
-        x_BTD = x_BTD + self.dropout(self.mlp(self.ln_2(x_BTD)))
-        return x_BTD
+        mlp_BTD: Tensor = self.dropout(self.mlp(self.ln_2(x_BTD)))
+        return x_BTD + mlp_BTD
 
 
 class GPT2(nn.Module):

@@ -228,8 +228,8 @@ class _Run:
         if not (math.isfinite(total) and math.isfinite(norm)):
             good = checkpoints(self.out / "checkpoints")
             raise Diverged(
-                f"{self.out}: at step {step + 1} the loss is {total} and the gradient's norm {norm}. The last good state"
-                f" is {good[-1] if good else 'the start'}; most likely the learning rate"
+                f"{self.out}: at step {step + 1} the loss is {total} and the gradient's norm {norm}. The last good"
+                f" state is {good[-1] if good else 'the start'}; most likely the learning rate"
                 f" ({recipe.optimizer.learning_rate}) is too high."
             )
         self.optimizer.step()

@@ -1,7 +1,6 @@
 """The options of `build`, checked when they are made."""
 
-import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gpt2lab.base.errors import BadOption
 from gpt2lab.webtext.extract import EXTRACTORS, Extractor, check_selectors
@@ -27,8 +26,8 @@ class BuildOptions:
     """Jaccard similarity of word 5-grams from which a document is a duplicate; None: only exact ones"""
     text_column: str = "text"
     """where JSON lines and Parquet files have their text"""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """processes that extract, one input file each at a time"""
+    workers: int = 0
+    """processes that extract, one input file each at a time; 0: one a core"""
 
     def __post_init__(self) -> None:
         if self.extractor not in EXTRACTORS:
@@ -39,6 +38,6 @@ class BuildOptions:
             raise BadOption(f"near-duplicates: {self.near_duplicates} is no similarity; give a number in (0, 1].")
         if self.minimum_characters < 0:
             raise BadOption(f"minimum-characters: {self.minimum_characters} is negative; give 0 or more.")
-        if self.workers < 1:
-            raise BadOption(f"workers: {self.workers} is too few; give 1 or more.")
+        if self.workers < 0:
+            raise BadOption(f"workers: {self.workers} is too few; give 1 or more, or 0 for one a core.")
         check_selectors(self.skip_elements)

@@ -49,7 +49,7 @@ def extract_all(files: list[InputFile], folder: Path, options: BuildOptions) -> 
             return stage_files
         # Not "fork": a forked child of a process with threads (pyarrow has some) may hang.
         context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
-        workers = min(options.workers, len(tasks))
+        workers = min(options.workers or os.cpu_count() or 1, len(tasks))
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
         pending: dict[Future[None], InputFile] = {}
         try:

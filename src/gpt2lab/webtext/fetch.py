@@ -175,7 +175,7 @@ def fetch(links: Sequence[str], out: Path, options: FetchOptions) -> FetchSummar
     return FetchSummary(crawl.pages, dict(crawl.errors), crawl.bytes, seconds, len(distinct) - len(new))
 
 
-class _NoPage(Exception):  # noqa: N818 - an outcome, not a fault
+class _NoPage(Exception):
     """A link yields no page; `kind` goes to the log."""
 
     def __init__(self, kind: str, url: str | None = None, status: int | None = None) -> None:

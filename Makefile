@@ -1,0 +1,64 @@
+# make demo          the whole way once, from web pages to a talking model (about 10 minutes)
+# make test          the test suite (under 10 minutes; needs Python 3.11+ and make, nothing else)
+# make test-interop  what needs a browser (chromium) beside Python
+# make check         format, lint, types, storeys, generated docs
+# make docs          write docs/cli.md again        make format   write the code in one style
+# make clean         remove .venv and caches
+#
+# PYTHON=python3.12 picks a Python. TORCH_INDEX_URL=https://... picks another index for PyTorch, for machines where the
+# default one would bring CUDA. DEMO="--minutes 1 --fresh" passes options to the demo.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+DEMO ?=
+
+.PHONY: help demo test test-interop check docs format clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile
+
+demo: $(VENV)/.ready
+	$(BIN)/gpt2lab demo $(DEMO)
+
+test: $(VENV)/.ready-test
+	$(BIN)/python -m pytest -m "not interop"
+
+test-interop: $(VENV)/.ready-test
+	$(BIN)/python -m pytest -m interop
+
+check: $(VENV)/.ready-check
+	$(BIN)/ruff format --check src tests docs
+	$(BIN)/ruff check src tests docs
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/write_cli_reference.py --check
+
+docs: $(VENV)/.ready-check
+	$(BIN)/python docs/write_cli_reference.py
+
+format: $(VENV)/.ready-check
+	$(BIN)/ruff format src tests docs
+	$(BIN)/ruff check --fix src tests docs
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# PyTorch first: another package that asks for it may bring a build of several gigabytes.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gpt2lab needs Python 3.11 or newer; try make PYTHON=python3.12")'
+	@echo "setting up $(VENV) (once, a few minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready
+	@$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.ready-check: $(VENV)/.ready
+	@$(PIP) --editable '.[test,check]'
+	@touch $@

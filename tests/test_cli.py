@@ -1,0 +1,127 @@
+"""The command line on the user's own files, and one clear line with exit code 2 for what can't be."""
+
+import gzip
+import json
+import subprocess
+import sys
+import time
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import zstandard
+
+COMMAND = [sys.executable, "-m", "gpt2lab"]
+
+
+def run(*arguments, code: int = 0, **more) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, **more)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def my_texts(tmp_path_factory, sentences):
+    """A folder of files of every kind that a user may have."""
+    folder = tmp_path_factory.mktemp("my_texts")
+    parts = [sentences[n::6] for n in range(6)]
+    for n, text in enumerate(parts[0]):
+        (folder / f"{n}.txt").write_text(text)
+    (folder / "notes.md").write_text("\n\n".join(parts[1]))
+    (folder / "page.html").write_text(
+        f"<html><title>A page</title><body><p>{'</p><p>'.join(parts[2])}</p></body></html>"
+    )
+    lines = "".join(json.dumps({"text": text, "url": "http://example.org/"}) + "\n" for text in parts[3])
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in parts[4])
+    (folder / "b.jsonl.zst").write_bytes(zstandard.compress(lines.encode()))
+    pyarrow.parquet.write_table(pyarrow.table({"text": parts[5]}), folder / "c.parquet")
+    return folder
+
+
+@pytest.mark.slow
+def test_a_users_own_files_become_a_talking_model(my_texts, tmp_path):
+    data, tokens, out = tmp_path / "data", tmp_path / "tokens", tmp_path / "run"
+    built = json.loads(run("build", my_texts, "--out", data, "--filters", "none", "--json").stdout)
+    assert built["kept"] == 10 + 1 + 1 + 10 + 10 + 10
+    assert built["removed"] == {}
+    rows = pyarrow.parquet.read_table(data / "documents").to_pylist()
+    assert {"id", "text", "url", "source_file"} <= rows[0].keys()
+    assert len({row["id"] for row in rows}) == len(rows)
+    assert (
+        "gpt2lab train" in run("tokenize", data, "--out", tokens, "--vocab-size", 300, "--held-out-share", 0.3).stderr
+    )
+    shape = ["--model.context-length", 32, "--model.n-layer", 1, "--model.n-head", 2, "--model.n-embd", 32]
+    trained = run("train", tokens, "--out", out, *shape, "--steps", 40, "--batch.sequences", 4)
+    assert f"gpt2lab generate {out}/model" in trained.stderr
+    assert (out / "report.html").read_text().startswith("<!DOCTYPE html>")
+    scores = run("evaluate", out / "model", data, "--held-out-share", 0.3, "--cloze-items", 0, "--out", tmp_path / "ev")
+    assert "bits per byte" in scores.stdout
+    assert json.loads((tmp_path / "ev" / "results.json").read_text())["language_modelling"]["documents"] > 3
+    text = run("generate", out / "model", "The cat", "--max-tokens", 20, "--seed", 3).stdout
+    assert text.startswith("The cat")
+    found = json.loads(
+        run("generate", out / "model", "-", "--max-tokens", 20, "--seed", 3, "--json", input="The cat").stdout
+    )
+    assert "The cat" + found["text"] + "\n" == text
+
+
+def test_help_answers_at_once_and_names_every_verb():
+    def seconds() -> float:
+        start = time.perf_counter()
+        text = run("--help").stdout
+        assert all(f"  {verb} " in text for verb in "fetch build tokenize train evaluate generate demo".split())
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.3
+
+
+def test_importing_the_package_does_not_import_torch():
+    code = "import gpt2lab, gpt2lab.cli, sys; assert 'torch' not in sys.modules; gpt2lab.train; gpt2lab.evaluate"
+    subprocess.run([sys.executable, "-c", code + "; assert 'torch' not in sys.modules"], check=True)
+
+
+def test_the_api_reads_like_the_command_line():
+    code = """
+import inspect, gpt2lab
+from gpt2lab.train.recipe import laptop
+from gpt2lab.evaluate.evaluation import Evaluation
+assert list(inspect.signature(gpt2lab.train).parameters) == ["recipe", "tokens", "out"]
+assert list(inspect.signature(gpt2lab.evaluate).parameters)[:3] == ["model", "data", "out"]
+assert callable(gpt2lab.load)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nope"], "no verb 'nope'"),
+        (["build", "{empty}", "--out", "{out}"], "nothing to read here"),
+        (["build", "{empty}/absent", "--out", "{out}"], "no such file"),
+        (["fetch", "{empty}/links.txt", "--out", "{out}"], "no such file"),
+        (["tokenize", "{empty}", "--out", "{out}"], "no documents here"),
+        (["train", "{empty}", "--out", "{out}"], "gpt2lab tokenize"),
+        (["train", "{tokens}", "--out", "{out}", "--recipe", "{bad_recipe}"], "unknown key learning_rate"),
+        (["train", "{tokens}", "--out", "{out}", "--recipe", "dream"], "no recipe 'dream'"),
+        (["train", "{tokens}", "--out", "{out}", "--model.vocab-size", "300"], "the model's vocabulary only 300"),
+        (["generate", "{empty}"], "no model folder"),
+        (["generate", "{empty}", "--temperature", "-1"], "--temperature -1.0"),
+        (["evaluate", "{empty}", "{empty}"], "no model folder"),
+        (["demo", "--minutes", "0", "--out", "{out}"], "--minutes 0.0"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_line(arguments, words, tmp_path, tokens_folder):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.json").write_text('{"name": "x", "learning_rate": 1}')
+    places = {
+        "empty": tmp_path / "empty",
+        "out": tmp_path / "out",
+        "tokens": tokens_folder,
+        "bad_recipe": tmp_path / "bad.json",
+    }
+    done = run(*(argument.format(**places) for argument in arguments), code=2)
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
