@@ -234,7 +234,7 @@ def test_no_input_is_one_clear_line(tmp_path):
         {"filters": "all"},
         {"near_duplicates": 1.5},
         {"minimum_characters": -1},
-        {"workers": 0},
+        {"workers": -1},
         {"skip_elements": ("div[",)},
     ],
 )

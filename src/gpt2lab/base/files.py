@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all: written beside, flushed to disk, then renamed."""
 
+import glob
 import hashlib
 import json
 import os
@@ -9,9 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from gpt2lab.base.errors import BadInput, explain_full_disk
 
 PARTIAL = ".partial"
+REPLACED = ".replaced"
 
 
 def sync_file(path: Path) -> None:
@@ -23,6 +27,26 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
+def _beside(path: Path, ending: str) -> Path:
+    """Our name for what is not yet, or no longer, `path`; another process would choose another."""
+    return path.with_name(f".{path.name}.{os.getpid()}{ending}")
+
+
+def _mend_after_kill(path: Path) -> None:
+    """Clear up what a process that was killed while it wrote `path` left beside it."""
+    for ending in (REPLACED, PARTIAL):
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*{ending}"):
+            owner = left.name.removesuffix(ending).rpartition(".")[2]
+            if owner.isdigit() and psutil.pid_exists(int(owner)):
+                continue
+            if ending == REPLACED and not path.exists():
+                left.rename(path)  # killed between the two renames of whole_folder
+            elif left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+
+
 @contextmanager
 def whole_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """A file handle whose contents become `path` when the block ends well, and vanish when it raises.
@@ -30,7 +54,8 @@ def whole_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     Raises NoSpace when the disk fills up; an older file of that name is then untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    _mend_after_kill(path)
+    partial = _beside(path, PARTIAL)
     try:
         with explain_full_disk(path):
             with partial.open(mode, encoding=None if "b" in mode else "utf-8") as handle:
@@ -47,8 +72,8 @@ def whole_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """A fresh folder that becomes `path` when the block ends well, replacing what was there; else it vanishes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
-    replaced = path.with_name(f".{path.name}.{os.getpid()}.replaced")
+    _mend_after_kill(path)
+    partial, replaced = _beside(path, PARTIAL), _beside(path, REPLACED)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:

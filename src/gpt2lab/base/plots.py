@@ -20,9 +20,10 @@ References = Sequence[tuple[str, float]]
 """What to measure the picture against, as (label, value): a unigram model, the paper, a peer, a limit."""
 
 WIDTH = 612  # in CSS pixels: the width of a report's column, so that text is drawn at its true size
-LINE_HEIGHT = 16
+LINE_HEIGHT = 17
+X_AXIS_HEIGHT = 56  # its numbers, its name and the room around
 MOST_POINTS = 800  # of one curve; more can't be seen and would only make the file heavy
-LABEL_CHARACTERS = 36
+LABEL_CHARACTERS = 32
 
 # Okabe and Ito (2008), "Color Universal Design": apart for every common kind of colour blindness. Drawn as CSS
 # variables, which a page may set otherwise for the dark.
@@ -33,12 +34,12 @@ _SETTINGS = {
     "svg.fonttype": "none",
     "svg.hashsalt": "gpt2lab",
     "text.parse_math": False,  # a label may hold dollars
-    "font.size": 13,
+    "font.size": 14,
     "text.color": INK,
     "axes.labelcolor": INK,
-    "axes.labelsize": 12,
-    "xtick.labelsize": 12,
-    "ytick.labelsize": 12,
+    "axes.labelsize": 13,
+    "xtick.labelsize": 13,
+    "ytick.labelsize": 13,
     "xtick.color": INK,
     "ytick.color": INK,
     "xtick.major.size": 0,
@@ -99,13 +100,13 @@ def bars(
 ) -> Picture:
     """Horizontal bars of (label, value) from top to bottom as given, the value printed at the end of each."""
     values = [value for _, value in pairs]
-    height = 25 * max(len(pairs), 1) + 46 + LINE_HEIGHT * len(references)
-    with _drawing(height) as (figure, axes):
+    bars_height = 25 * max(len(pairs), 1)
+    with _drawing(bars_height + X_AXIS_HEIGHT + LINE_HEIGHT * len(references)) as (figure, axes):
         _plain_axes(axes, x_label, "", grid="x")
         rows = range(len(pairs))
         axes.barh(rows, values, height=0.66, color=SERIES_COLOURS[0])
         axes.set_yticks(rows, [_shortened(label) for label, _ in pairs])
-        axes.set_ylim(len(pairs) - 0.5, -0.5)
+        axes.set_ylim(max(len(pairs), 1) - 0.5, -0.5)
         everything = [0.0, *values, *(value for _, value in references)]
         lowest, highest = min(everything), max(everything)
         room_for_text = 0.12 * (highest - lowest) if lowest < 0 else 0.0
@@ -119,7 +120,7 @@ def bars(
                 ha="right" if value < 0 else "left",
                 va="center",
             )
-        _stand_references(axes, references, axes_height=height - 46 - LINE_HEIGHT * len(references))
+        _stand_references(axes, references)
         return _finish(figure, title)
 
 
@@ -132,12 +133,13 @@ def histogram(
     bins: int = 40,
     log_x: bool = False,
 ) -> Picture:
-    """How often each size occurs. With `log_x` bins are equally wide in the logarithm and values must be above 0."""
+    """How often each size occurs. With `log_x` bins are equally wide in the logarithm, and only sizes above 0 count."""
     data = np.asarray(values, dtype=float)
     data = data[np.isfinite(data) & (data > 0)] if log_x else data[np.isfinite(data)]
+    references = [(label, value) for label, value in references if value > 0 or not log_x]
     height = 250 + LINE_HEIGHT * len(references)
     with _drawing(height) as (figure, axes):
-        _plain_axes(axes, x_label, y_label, grid="y")
+        _plain_axes(axes, x_label, y_label, grid="y", rows_above=len(references))
         everything = np.concatenate([data, [value for _, value in references]])
         low, high = (everything.min(), everything.max()) if len(everything) else (1.0, 2.0)
         if low == high:
@@ -150,10 +152,10 @@ def histogram(
             axes.xaxis.set_major_formatter(_tick)
             axes.xaxis.set_minor_formatter("")
         # One outline instead of many bars: neighbours leave no hairlines between them.
-        axes.fill_between(edges, np.append(counts, 0), step="post", color=SERIES_COLOURS[0], alpha=0.85, linewidth=0)
+        axes.stairs(counts, edges, fill=True, color=SERIES_COLOURS[0], linewidth=0)
         axes.set_xlim(low, high)
         axes.set_ylim(0, max(counts.max(), 1) * 1.02)
-        _stand_references(axes, references, axes_height=190)
+        _stand_references(axes, references)
         return _finish(figure, title)
 
 
@@ -170,7 +172,7 @@ def _drawing(height: float) -> Iterator[tuple[Any, Any]]:
         yield figure, figure.add_subplot()
 
 
-def _plain_axes(axes: Any, x_label: str, y_label: str, grid: str) -> None:
+def _plain_axes(axes: Any, x_label: str, y_label: str, grid: str, rows_above: int = 0) -> None:
     """Faint grid, few round ticks, units under the x axis and, lying flat, above the y axis."""
     from matplotlib.ticker import MaxNLocator
 
@@ -183,11 +185,11 @@ def _plain_axes(axes: Any, x_label: str, y_label: str, grid: str) -> None:
         axis.set_major_formatter(_tick)
     axes.set_xlabel(printable(x_label), labelpad=6)
     if y_label:
-        axes.set_title(printable(y_label), loc="left", x=0, pad=10, fontsize=12)
+        axes.set_title(printable(y_label), loc="left", x=0, pad=10 + LINE_HEIGHT * rows_above, fontsize=13)
 
 
 def _tick(value: float, _position: int | None = None) -> str:
-    return f"{value:,.10g}".replace("-", "−")
+    return f"{value + 0.0:,.10g}".replace("-", "−")
 
 
 def _colours(count: int) -> list[str]:
@@ -235,7 +237,14 @@ def _name_ends(axes: Any, ends: Sequence[tuple[str, float, float, str]], axes_he
             textcoords="axes fraction",
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.6, "linewidth": 1, "shrinkA": 0, "shrinkB": 0},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "alpha": 0.6,
+                "relpos": (0, 0.5),
+                "shrinkA": 4,
+                "shrinkB": 0,
+            },
         )
 
 
@@ -252,26 +261,40 @@ def _apart(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
     return places
 
 
-def _stand_references(axes: Any, references: References, axes_height: float) -> None:
-    """Dashed upright lines, each named above the axes on its own row, the leftmost highest: no line cuts a label."""
-    rows = sorted(references, key=lambda reference: reference[1], reverse=True)
+def _stand_references(axes: Any, references: References) -> None:
+    """Dashed upright lines, each named above the axes on its own row, towards the middle, the outermost highest."""
+    from matplotlib.transforms import ScaledTranslation
+
+    middle = axes.transData.inverted().transform(axes.transAxes.transform((0.5, 0)))[0]
+    left = [reference for reference in references if reference[1] <= middle]
+    right = [reference for reference in references if reference[1] > middle]
+    rows = sorted(right, key=lambda reference: reference[1]) + sorted(left, key=lambda reference: -reference[1])
+    across = axes.get_xaxis_transform()  # x in data, y from 0 at the bottom of the axes to 1 at their top
     for row, (label, value) in enumerate(rows):
-        top = 1 + (row + 0.9) * LINE_HEIGHT / axes_height
-        axes.plot(
-            [value, value],
-            [0, top],
-            transform=axes.get_xaxis_transform(),
-            color=INK,
-            alpha=0.6,
-            linewidth=1,
-            dashes=(5, 4),
+        above = across + ScaledTranslation(0, (row + 0.9) * LINE_HEIGHT / 72, axes.figure.dpi_scale_trans)
+        axes.annotate(
+            "",
+            (value, 0),
+            xycoords=across,
+            xytext=(value, 1),
+            textcoords=above,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": INK,
+                "alpha": 0.6,
+                "linestyle": (0, (5, 4)),
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
         )
         axes.annotate(
             _shortened(f"{label} {number(value)}"),
-            (value, top),
-            xycoords=axes.get_xaxis_transform(),
-            xytext=(5, 1),
+            (value, 1),
+            xycoords=above,
+            xytext=(5 if value <= middle else -5, 1),
             textcoords="offset points",
+            ha="left" if value <= middle else "right",
             va="top",
         )
 

@@ -69,9 +69,10 @@ class Report:
             + "</tr>\n"
             for row in rows
         )
-        words = f"<caption>{_escape(caption)}</caption>" if caption else ""
-        table = f"<table>{words}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
-        self._blocks.append(_scrollable(table, caption or "Table"))
+        table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
+        # Not a <caption>: that would scroll away sideways with a wide table.
+        words = f"<figcaption>{_escape(caption)}</figcaption>" if caption else ""
+        self._blocks.append(f"<figure>{words}{_scrollable(table, caption or 'Table')}</figure>")
 
     def passage(self, text: str, label: str = "") -> None:
         """A sample or an example as it is, line breaks kept; scrolls by itself when long."""
@@ -88,7 +89,9 @@ class Report:
 
     def html(self) -> str:
         """The whole page."""
-        foot = f"<footer><h2>How this was made</h2>\n<dl>{_definitions(self._foot)}</dl></footer>\n"
+        # No line may end within an option, as in "-" and "-minutes".
+        made = _OPTION.sub(r'<span class="option">\g<0></span>', _definitions(self._foot))
+        foot = f"<footer><h2>How this was made</h2>\n<dl>{made}</dl></footer>\n"
         return (
             f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{_META}<title>{_escape(self.title)}</title>\n'
             f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
@@ -122,6 +125,8 @@ def printable(text: str) -> str:
 
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+_OPTION = re.compile(r"(?<!\S)--?[a-z][a-z-]{1,30}(?!\S)")
 
 _NUMBER = r"[+\-−]?\d[\d,]*(\.\d+)?(e[+\-−]?\d+)?"
 _NUMERIC_CELL = re.compile(rf"{_NUMBER}(\s?±\s?{_NUMBER})?(\s?(%|×|[A-Za-zµ]+(/[A-Za-z]+)?))?")
@@ -192,24 +197,24 @@ p { margin: 0 0 1rem; }
 .outcome { margin-bottom: 2rem; font-size: 1.15rem; line-height: 1.5; }
 dl, dd { margin: 0; }
 .figures {
-  display: grid; grid-template-columns: repeat(auto-fit, minmax(6.25rem, 1fr)); gap: 1.25rem 1rem;
+  display: flex; flex-wrap: wrap; gap: 1.25rem 1.25rem;
   margin: 0 0 2.5rem; padding: 1.1rem 0; border: solid var(--rule); border-width: 1px 0;
 }
-.figures div { display: flex; flex-direction: column-reverse; justify-content: flex-end; }
-.figures dd {
-  font-size: 1.3rem; line-height: 1.3; font-weight: 600; font-variant-numeric: tabular-nums; overflow-wrap: anywhere;
+.figures div {
+  display: flex; flex: 1 1 5rem; flex-direction: column-reverse; justify-content: flex-end; max-width: 100%;
 }
+.figures dd { font-size: 1.2rem; line-height: 1.35; font-weight: 600; font-variant-numeric: tabular-nums; }
 .figures dt { color: var(--quiet); font-size: .8rem; line-height: 1.35; }
 figure { margin: 2rem 0 2.25rem; break-inside: avoid; }
-figcaption, caption { font-weight: 600; line-height: 1.4; text-align: left; }
-figcaption { margin-bottom: .75rem; }
+figcaption { margin-bottom: .75rem; font-weight: 600; line-height: 1.4; }
 .remark { margin: .5rem 0 0; color: var(--quiet); font-size: .875rem; line-height: 1.5; }
 .wide { overflow-x: auto; }
-svg { display: block; width: 100%; min-width: 28rem; height: auto; }
-svg text { font-variant-numeric: tabular-nums; }
-.wide:has(table) { margin: 1.5rem 0 2.25rem; }
+svg { display: block; width: 100%; height: auto; }
+svg text {
+  font-variant-numeric: tabular-nums;
+  paint-order: stroke; stroke: var(--paper); stroke-width: 3px; stroke-linejoin: round; /* lines pass behind words */
+}
 table { width: 100%; border-collapse: collapse; font-size: .9rem; line-height: 1.4; }
-caption { padding-bottom: .6rem; font-size: 1rem; }
 th, td {
   padding: .45rem 0 .45rem 1.25rem; border-bottom: 1px solid var(--rule); text-align: left; vertical-align: top;
 }
@@ -220,10 +225,10 @@ tr { break-inside: avoid; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 tbody .number { white-space: nowrap; }
 pre, footer dd {
-  font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: .8rem;
+  font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: .75rem;
 }
-pre {
-  margin: 0; padding: .9rem 1.1rem; max-height: 26rem; overflow: auto; border-radius: 4px; background: var(--block);
+pre { /* stands out by its padding, so that its text is in line with the page's and holds 79 characters */
+  margin: 0 -.85rem; padding: .85rem; max-height: 26rem; overflow: auto; border-radius: 4px; background: var(--block);
   line-height: 1.55; white-space: pre-wrap; overflow-wrap: anywhere; tab-size: 4;
 }
 .passage { margin: 1.25rem 0; break-inside: auto; }
@@ -233,22 +238,26 @@ summary { cursor: pointer; }
 details pre { margin-top: .6rem; }
 footer { margin-top: 4rem; border-top: 1px solid var(--rule); color: var(--quiet); }
 footer h2 { margin: 1.5rem 0 .9rem; font-size: .875rem; }
-footer div { display: grid; grid-template-columns: 6rem 1fr; gap: 0 1rem; margin-bottom: .45rem; }
+footer div {
+  display: grid; grid-template-columns: 6rem 1fr; gap: 0 1rem; align-items: baseline; margin-bottom: .45rem;
+}
 footer dt { font-size: .8rem; }
 footer dd { white-space: pre-wrap; overflow-wrap: anywhere; }
+.option { white-space: nowrap; }
 :focus-visible { outline: 2px solid var(--focus); outline-offset: 3px; }
 @media (max-width: 30rem) {
   body { padding: 2rem 1.1rem 3rem; }
   h1 { font-size: 1.5rem; }
+  .wide:has(svg) { margin: 0 -.75rem; }
   footer div { grid-template-columns: 1fr; margin-bottom: .75rem; }
 }
 @media print {
   :root { color-scheme: light; --paper: #fff; }
   html { font-size: 10.5pt; }
   body { max-width: none; padding: 0; }
-  pre { max-height: none; }
+  pre { max-height: none; margin: 0; }
   .wide { overflow: visible; }
-  svg { min-width: 0; max-width: 36rem; }
+  svg { max-width: 36rem; }
   details::details-content { content-visibility: visible; block-size: auto; }
 }
 """

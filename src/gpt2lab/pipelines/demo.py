@@ -36,7 +36,7 @@ from gpt2lab.webtext.extract import PYDOC_EXTRACTOR, PYDOC_SKIP_ELEMENTS
 from gpt2lab.webtext.fetch import FetchOptions, fetch, read_links
 from gpt2lab.webtext.overlap import Overlap, overlap
 
-HELD_OUT_SHARE = 0.05
+HELD_OUT_SHARE = 0.1
 VOCAB_SIZE = 4096
 CLOZE_ITEMS = 200
 PROMPTS = ("", "Return the", "This module provides", "class ")
@@ -153,8 +153,8 @@ class _Demo:
         return sum(json.loads(line)["error"] is None for line in log.read_text(encoding="utf-8").splitlines())
 
     def _build(self) -> BuildReport:
-        """Extract as suits this site, and keep what is no error page, not tiny, and no duplicate."""
-        options = BuildOptions(extractor=PYDOC_EXTRACTOR, skip_elements=PYDOC_SKIP_ELEMENTS, filters="paper")
+        """Extract as suits this site, and keep what reads like prose: much of pydoc is lists of inherited methods."""
+        options = BuildOptions(extractor=PYDOC_EXTRACTOR, skip_elements=PYDOC_SKIP_ELEMENTS, filters="web")
         return build([self.out / "pages"], self.out / "documents", options)
 
     def _texts(self, held_out: bool) -> Iterator[str]:
