@@ -5,7 +5,7 @@
 
     gpt2lab.train(laptop("nano", vocab_size=4096), tokens="tokens/", out="runs/mine")
     model = gpt2lab.load("runs/mine/model")
-    print(model.generate("Once upon a time", temperature=0.8).text)
+    print(model.generate("Once upon a time", temperature=0.8))
     print(gpt2lab.evaluate(model, "data/"))
 
 Nothing heavy is imported before it is used.

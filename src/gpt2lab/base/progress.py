@@ -18,6 +18,7 @@ class Bar:
         self.name, self.total, self.unit = name, total, unit
         self.done = 0.0
         self.words = ""
+        self._skipped = self._printed = 0.0
         self._start = self._last_line = time.monotonic()
 
     def advance(self, amount: float = 1, note: str | None = None) -> None:
@@ -26,6 +27,11 @@ class Bar:
         if note is not None:
             self.words = note
         self._show()
+
+    def skip(self, amount: float) -> None:
+        """Report work that an earlier run did: it counts as done, but not for the speed."""
+        self._skipped += amount
+        self.advance(amount)
 
     def grow(self, total: float) -> None:
         """Change the total once it is known better."""
@@ -40,9 +46,10 @@ class Bar:
 
     def _rate(self) -> str:
         seconds = time.monotonic() - self._start
-        return f"{self.done / seconds:,.4g} {self.unit}/s" if seconds > 0 else ""
+        return f"{(self.done - self._skipped) / seconds:,.4g} {self.unit}/s" if seconds > 0 else ""
 
     def _print_line(self) -> None:
+        self._printed = self.done
         share = f" of {self.total:,.0f}" if self.total else ""
         print(
             f"{self.name}: {self.done:,.0f}{share} {self.unit}, {self._rate()} {self.words}".rstrip(), file=sys.stderr
@@ -50,7 +57,7 @@ class Bar:
 
     def finish(self) -> None:
         """Print the last word of a stage that took long enough to have printed others."""
-        if self._last_line != self._start:
+        if self._last_line != self._start and self._printed != self.done:
             self._print_line()
 
 

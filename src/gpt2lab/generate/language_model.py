@@ -32,6 +32,9 @@ class Completion:
     dropped_prompt_tokens: int
     window_slides: int
 
+    def __str__(self) -> str:
+        return self.text
+
 
 class LanguageModel:
     """A network and its tokenizer."""

@@ -73,8 +73,11 @@ def write_demo_report(out: Path, values: dict[str, Any], built: BuildReport) -> 
                 f"{100 * (values['cloze_accuracy'] - values['cloze_chance']):+.1f} points",
             ],
         ],
-        f"± is one standard error. {values['overlap_8grams']:.0%} of the held-out pages' 8-grams also occur in the"
-        " training pages (pydoc repeats inherited methods on many pages), which flatters every figure here.",
+        "± is one standard error",
+    )
+    report.paragraph(
+        f"{values['overlap_8grams']:.0%} of the held-out pages' 8-grams also occur in the training pages (pydoc repeats"
+        " inherited methods on many pages), which flatters every figure here."
     )
     report.heading("What it writes")
     for sample in values["samples"]:

@@ -280,7 +280,7 @@ class _Run:
                 record(step, {"val_loss": found.loss, "val_bits_per_byte": found.bits_per_byte})
                 return f"val loss {found.loss:.3f}"
 
-            bar.advance(progress.step * tokens_a_step)
+            bar.skip(progress.step * tokens_a_step)
             if progress.step == 0:
                 words = validate(0)
             for step in range(progress.step, recipe.steps):

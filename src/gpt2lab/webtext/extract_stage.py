@@ -41,7 +41,7 @@ def extract_all(files: list[InputFile], folder: Path, options: BuildOptions) -> 
     stage_files = [folder / f"{n:05d}-{Path(file.source_file).name[:80]}.parquet" for n, file in enumerate(files)]
     tasks = [(file, path) for file, path in zip(files, stage_files, strict=True) if not path.exists()]
     with progress_bar("extract", sum(file.size for file in files) / 1e6, "MB") as bar:
-        bar.advance(sum(file.size for file in files) / 1e6 - sum(file.size for file, _ in tasks) / 1e6)
+        bar.skip(sum(file.size for file in files) / 1e6 - sum(file.size for file, _ in tasks) / 1e6)
         if options.workers == 1 or len(tasks) < 2:
             for file, path in tasks:
                 _extract_file(file, path, options)

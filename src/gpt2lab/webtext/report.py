@@ -19,14 +19,14 @@ def kept_picture(build: BuildReport) -> Picture:
 
 
 def add_removed_examples(report: Report, build: BuildReport) -> None:
-    """One folded block of examples for each reason of removal."""
-    for reason, examples in build.examples.items():
+    """One folded block of examples for each reason of removal, the most frequent reason first."""
+    for reason, count in build.removed.items():
         text = "\n\n".join(
             f"{example.url or example.source_file}"
             f"{'' if example.value is None else f'  (value {example.value:.3g})'}\n{example.excerpt.strip()}"
-            for example in examples
+            for example in build.examples[reason]
         )
-        report.details(f"{reason}: {build.removed[reason]:,} removed, for example", text)
+        report.details(f"{reason}: {count:,} removed, for example", text)
 
 
 def write_build_report(build: BuildReport, out: Path, command: str) -> None:

@@ -1,0 +1,28 @@
+"""Progress lines where output is no terminal."""
+
+import gpt2lab.base.progress as progress
+from gpt2lab.base.progress import progress_bar
+
+
+def test_a_long_stage_prints_plain_lines_and_its_end_once(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "PLAIN_LINE_EVERY_SECONDS", 0.0)
+    with progress_bar("fetch", total=3, unit="pages") as bar:
+        for _ in range(3):
+            bar.advance(1, "1 MB")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[-1].startswith("fetch: 3 of 3 pages, ")
+    assert lines[-1].endswith("pages/s 1 MB")
+
+
+def test_a_short_stage_prints_nothing(capsys):
+    with progress_bar("fetch", total=3) as bar:
+        bar.advance(3)
+    assert capsys.readouterr().err == ""
+
+
+def test_skipped_work_counts_as_done_but_not_for_the_speed(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "PLAIN_LINE_EVERY_SECONDS", 0.0)
+    with progress_bar("train", total=10) as bar:
+        bar.skip(10)
+    assert capsys.readouterr().err.splitlines() == ["train: 10 of 10 items, 0 items/s"]
