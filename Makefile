@@ -25,7 +25,7 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready-test
 	$(BIN)/python -m pytest -m "not interop"
 
-test-interop: $(VENV)/.ready-test
+test-interop: $(VENV)/.ready-interop
 	$(BIN)/python -m pytest -m interop
 
 check: $(VENV)/.ready-check
@@ -57,6 +57,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 $(VENV)/.ready-test: $(VENV)/.ready
 	@$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.ready-interop: $(VENV)/.ready-test
+	@$(PIP) --editable '.[test,interop]'
 	@touch $@
 
 $(VENV)/.ready-check: $(VENV)/.ready
