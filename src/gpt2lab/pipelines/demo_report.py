@@ -56,24 +56,24 @@ def write_demo_report(out: Path, values: dict[str, Any], built: BuildReport) -> 
             ],
             [
                 "loss on whole pages, nats a token",
-                f"{pages['loss']:.3f} ± {pages['loss_standard_error']:.3f}",
+                f"{pages['loss']:.3f}\u00a0±\u00a0{pages['loss_standard_error']:.3f}",
                 "",
                 "",
             ],
             [
                 "bits per byte on whole pages",
-                f"{pages['bits_per_byte']:.3f} ± {pages['bits_per_byte_standard_error']:.3f}",
+                f"{pages['bits_per_byte']:.3f}\u00a0±\u00a0{pages['bits_per_byte_standard_error']:.3f}",
                 "8.000 (a raw byte)",
                 f"{pages['bits_per_byte'] - 8:+.3f}",
             ],
             [
                 f"cloze, {values['cloze_items']} questions of ten words",
-                f"{values['cloze_accuracy']:.1%} ± {values['cloze_standard_error']:.1%}",
+                f"{values['cloze_accuracy']:.1%}\u00a0±\u00a0{values['cloze_standard_error']:.1%}",
                 f"{values['cloze_chance']:.0%} (chance)",
                 f"{100 * (values['cloze_accuracy'] - values['cloze_chance']):+.1f} points",
             ],
         ],
-        "± is one standard error",
+        "Held-out pages; ± is one standard error",
     )
     report.paragraph(
         f"{values['overlap_8grams']:.0%} of the held-out pages' 8-grams also occur in the training pages (pydoc repeats"

@@ -19,14 +19,15 @@ def kept_picture(build: BuildReport) -> Picture:
 
 
 def add_removed_examples(report: Report, build: BuildReport) -> None:
-    """One folded block of examples for each reason of removal, the most frequent reason first."""
+    """A folded block with examples of each reason of removal, the most frequent reason first."""
+    parts = []
     for reason, count in build.removed.items():
-        text = "\n\n".join(
-            f"{example.url or example.source_file}"
-            f"{'' if example.value is None else f'  (value {example.value:.3g})'}\n{example.excerpt.strip()}"
-            for example in build.examples[reason]
-        )
-        report.details(f"{reason}: {count:,} removed, for example", text)
+        parts.append(f"—— {reason}: {count:,} removed, for example")
+        for example in build.examples[reason]:
+            value = "" if example.value is None else f"  (value {example.value:.3g})"
+            parts.append(f"{example.url or example.source_file}{value}\n{example.excerpt.strip()}")
+    if parts:
+        report.details("Examples of what was removed", "\n\n".join(parts))
 
 
 def write_build_report(build: BuildReport, out: Path, command: str) -> None:
@@ -47,8 +48,6 @@ def write_build_report(build: BuildReport, out: Path, command: str) -> None:
     )
     report.picture(kept_picture(build))
     report.table(["step", "records left"], [[step.capitalize(), count] for step, count in build.funnel.items()])
-    if build.examples:
-        report.heading("Why pages were removed")
-        add_removed_examples(report, build)
+    add_removed_examples(report, build)
     report.foot([("command", command), *report_foot()])
     report.write(out / "report.html")
