@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lab.base.errors import BadInput
-from gpt2lab.base.files import read_json, whole_file, write_json
+from gpt2lab.base.files import read_json, sha256_of, whole_file, write_json
 from gpt2lab.base.progress import progress_bar
 from gpt2lab.webtext.build_options import BuildOptions as BuildOptions
 from gpt2lab.webtext.dedup import Duplicate, find_duplicates
@@ -23,6 +23,7 @@ from gpt2lab.webtext.extract_stage import extract_all, open_stage
 from gpt2lab.webtext.pages import InputFile
 from gpt2lab.webtext.read import input_files
 from gpt2lab.webtext.tables import DOCUMENTS, REMOVED, TableWriter, read_rows, remove_partial_files
+from gpt2lab.webtext.takedown import read_takedown_list
 
 STAGE_VERSION = 1  # a number to raise when the same input and options would give other documents
 EXAMPLES_PER_REASON = 3
@@ -72,6 +73,8 @@ def build(inputs: Sequence[Path], out: Path, options: BuildOptions | None = None
     Raises BadInput when an input is absent, or nothing in any of the files could be read.
     """
     options = options or BuildOptions()
+    if options.takedown:
+        read_takedown_list(options.takedown)  # a list that can't be read must stop the build before it begins
     files = input_files(inputs, except_under=out)
     key = _key(files, options)
     finished = _finished_report(out, key)
@@ -95,7 +98,7 @@ def build(inputs: Sequence[Path], out: Path, options: BuildOptions | None = None
         input_files=len(files),
         input_bytes=sum(file.size for file in files),
         seconds={stage: round(spent, 3) for stage, spent in seconds.items()},
-        options=asdict(options),
+        options={name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()},
     )
     write_json(out / "report.json", {"key": key, **asdict(report)})
     return report
@@ -104,6 +107,7 @@ def build(inputs: Sequence[Path], out: Path, options: BuildOptions | None = None
 def _key(files: list[InputFile], options: BuildOptions) -> str:
     """Changes whenever the documents would."""
     deciding = {name: value for name, value in asdict(options).items() if name != "workers"}
+    deciding["takedown"] = sha256_of(options.takedown) if options.takedown else None
     seen = [(file.source_file, file.size, file.path.stat().st_mtime_ns if file.size else 0) for file in files]
     return hashlib.sha256(repr((STAGE_VERSION, sorted(deciding.items()), seen)).encode(errors="replace")).hexdigest()
 

@@ -1,6 +1,7 @@
 """The options of `build`, checked when they are made."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from gpt2lab.base.errors import BadOption
 from gpt2lab.webtext.extract import EXTRACTORS, Extractor, check_selectors
@@ -26,6 +27,8 @@ class BuildOptions:
     """Jaccard similarity of word 5-grams from which a document is a duplicate; None: only exact ones"""
     text_column: str = "text"
     """where JSON lines and Parquet files have their text"""
+    takedown: Path | None = None
+    """a list of domains and URLs whose pages are left out, text and all"""
     workers: int = 0
     """processes that extract, one input file each at a time; 0: one a core"""
 

@@ -19,6 +19,7 @@ from gpt2lab.webtext.filters import judge, rules_of
 from gpt2lab.webtext.pages import InputFile, Page, Unreadable
 from gpt2lab.webtext.read import read_pages
 from gpt2lab.webtext.tables import EXTRACTED, Row, TableWriter, remove_partial_files
+from gpt2lab.webtext.takedown import TakedownList, read_takedown_list
 
 
 def document_id(source_file: str, index: int) -> str:
@@ -84,6 +85,7 @@ def _start_worker() -> None:
 
 def _extract_file(file: InputFile, stage_file: Path, options: BuildOptions) -> None:
     rules = rules_of(options.filters, options.minimum_characters)
+    takedown = read_takedown_list(options.takedown) if options.takedown else TakedownList()
     with whole_file(stage_file) as handle, TableWriter(handle, EXTRACTED) as writer:
         for item in read_pages(file, options.text_column):
             row: Row = {
@@ -92,7 +94,9 @@ def _extract_file(file: InputFile, stage_file: Path, options: BuildOptions) -> N
                 "source_file": item.source_file,
                 "index": item.index,
             }
-            if isinstance(item, Unreadable):
+            if takedown.covers(item.url):
+                row |= {"reason": "takedown"}
+            elif isinstance(item, Unreadable):
                 row |= {"reason": item.reason, "text": clean_text(item.excerpt)}
             else:
                 title, text, row["extractor"], failure = _extract_page(item, options)

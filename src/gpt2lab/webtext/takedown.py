@@ -1,0 +1,68 @@
+"""Pages that their owners asked to have left out: a list that `build` honours before it looks at a page's text."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from gpt2lab.base.errors import BadInput
+
+
+@dataclass(frozen=True)
+class TakedownList:
+    """Domains (each with all below it), single pages, and beginnings of addresses, all without scheme."""
+
+    domains: frozenset[str] = frozenset()
+    pages: frozenset[str] = frozenset()
+    beginnings: tuple[str, ...] = ()
+
+    def covers(self, url: str | None) -> bool:
+        """Whether a page's address is on the list, whatever its scheme and port and the case of its host."""
+        if not url:
+            return False
+        address = _address(_split(url) or SplitResult("", "", url, "", ""))
+        host = address.partition("/")[0]
+        parents = (host.split(".", n)[n] for n in range(host.count(".") + 1))
+        return (
+            address in self.pages
+            or address.startswith(self.beginnings)
+            or any(parent in self.domains for parent in parents)
+        )
+
+
+def read_takedown_list(path: Path) -> TakedownList:
+    """Read a list: a domain, a URL, or the beginning of one with a `*` at its end on each line; `#` begins a remark.
+
+    Raises BadInput that names the line for anything else: what can't be understood would silently not be honoured.
+    """
+    domains, pages, beginnings = set(), set(), []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: the takedown list can't be read ({error}).") from None
+    for number, line in enumerate(lines, 1):
+        entry = line.partition(" #")[0].strip()
+        if not entry or entry.startswith("#"):
+            continue
+        parts = _split(entry.removesuffix("*")) if "://" in entry else _split(f"https://{entry.removesuffix('*')}")
+        if parts is None or not parts.hostname or "." not in parts.hostname or " " in entry:
+            raise BadInput(f"{path}: line {number:,} ({entry!r}) is no domain and no URL; mend it or take it out.")
+        if entry.endswith("*"):
+            beginnings.append(_address(parts))
+        elif "://" in entry or parts.path:
+            pages.add(_address(parts))
+        else:
+            domains.add(parts.hostname.lower())
+    return TakedownList(frozenset(domains), frozenset(pages), tuple(beginnings))
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return None
+
+
+def _address(parts: SplitResult) -> str:
+    """Host in small letters, path and query: what two spellings of one address share."""
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{(parts.hostname or '').lower()}{parts.path or '/'}{query}"
