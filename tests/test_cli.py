@@ -109,6 +109,8 @@ assert callable(gpt2lab.load)
         (["generate", "{empty}", "--temperature", "-1"], "--temperature -1.0"),
         (["evaluate", "{empty}", "{empty}"], "no model folder"),
         (["demo", "--minutes", "0", "--out", "{out}"], "--minutes 0.0"),
+        (["train", "{tokens}", "--out", "{bad_recipe}"], "can't be made a folder"),
+        (["tokenize", "{tokens}/absent", "--out", "{out}"], "no such file or folder"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(arguments, words, tmp_path, tokens_folder):

@@ -1,6 +1,7 @@
 """The command line: each verb parses, calls one function, prints. What a verb needs is imported when it is called."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, is_dataclass
@@ -22,7 +23,8 @@ class Verb:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(asdict(value) if is_dataclass(value) and not isinstance(value, type) else value, indent=2))
+    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    print(json.dumps(plain, indent=2, allow_nan=False))
 
 
 def _told(command: str) -> str:
@@ -190,8 +192,9 @@ def _evaluate() -> Callable[..., None]:
             return _print_json(found)
         scores = found.language_modelling
         print(f"documents      {scores.documents:,} ({scores.tokens:,} tokens, {scores.text_bytes:,} bytes)")
-        print(f"loss           {scores.loss:.4f} ± {scores.loss_standard_error:.4f} nats a token")
-        print(f"bits per byte  {scores.bits_per_byte:.4f} ± {scores.bits_per_byte_standard_error:.4f}")
+        loss, bits = scores.loss_standard_error, scores.bits_per_byte_standard_error
+        print(f"loss           {scores.loss:.4f}{'' if loss is None else f' ± {loss:.4f}'} nats a token")
+        print(f"bits per byte  {scores.bits_per_byte:.4f}{'' if bits is None else f' ± {bits:.4f}'}")
         if found.cloze is not None:
             cloze = found.cloze
             accuracy = f"{cloze.accuracy:.1%} ± {cloze.standard_error:.1%}"
@@ -217,7 +220,7 @@ def _generate() -> Callable[..., None]:
 
         Args:
             model: a model folder
-            prompt: the text to continue; - reads it from standard input
+            prompt: the text to continue; - reads it from standard input (so may one that begins with a dash)
             json: print one JSON object instead of streaming
         """
         if prompt == "-":
@@ -232,9 +235,11 @@ def _generate() -> Callable[..., None]:
         for piece in decoding:
             print(piece, end="", flush=True)
         print()
+        if decoding.window_slides:
+            say(f"the text outgrew the context: {decoding.window_slides:,} times its older half was let go.")
         return None
 
-    return command
+    return tyro.conf.configure(tyro.conf.UseAppendAction)(command)
 
 
 def _demo() -> Callable[..., None]:
@@ -251,13 +256,12 @@ def _demo() -> Callable[..., None]:
         Args:
             json: print report.json
         """
-        values = demo(options)
+        values = demo(options, _command_line())
         if json:
             return _print_json(values)
         say(
             f"{options.out}: {values['pages_fetched']:,} pages, validation loss {values['val_loss_last']:.2f}"
-            f" (unigram model {values['unigram_val_loss']:.2f}), cloze {values['cloze_accuracy']:.0%} of ten;"
-            f" open {options.out}/report.html"
+            f" (unigram model {values['unigram_val_loss']:.2f}); open {options.out}/report.html"
         )
         say(_told(f"gpt2lab generate {options.out}/model 'This module'"))
         return None
@@ -299,16 +303,14 @@ def verb_command(name: str, arguments: list[str]) -> Callable[..., None]:
     from gpt2lab.tokens.shards import read_tokens_info
 
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("tokens", nargs="?")
     first.add_argument("--recipe", default="laptop:nano")
-    known, _ = first.parse_known_args(arguments)
-    tokens = known.tokens and Path(known.tokens)
-    vocab_size = read_tokens_info(tokens).vocab_size if tokens and (tokens / "tokens.json").exists() else 50_257
-    return _train(known.recipe, vocab_size)
+    known, others = first.parse_known_args(arguments)
+    tokens = next((Path(word) for word in others if Path(word, "tokens.json").exists()), None)
+    return _train(known.recipe, read_tokens_info(tokens).vocab_size if tokens else 50_257)
 
 
 def _command_line() -> str:
-    return " ".join(["gpt2lab", *sys.argv[1:]])
+    return shlex.join(["gpt2lab", *sys.argv[1:]])
 
 
 def main() -> None:
@@ -332,12 +334,17 @@ def main() -> None:
     except UserError as error:
         say(f"error: {error}")
         sys.exit(EXIT_USER_ERROR)
-    except KeyboardInterrupt:
-        say("interrupted; the same command goes on from here.")
+    except KeyboardInterrupt as interrupt:
+        say(str(interrupt) or "interrupted.")
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(EXIT_PIPE_CLOSED)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        say(f"error: {error.filename}: {error.strerror}.")
+        sys.exit(EXIT_USER_ERROR)
 
 
 if __name__ == "__main__":

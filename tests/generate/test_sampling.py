@@ -37,7 +37,7 @@ def plain_filter(logits: list[float], temperature: float, top_k: int, top_p: flo
 )
 def test_filters_equal_the_plain_reference(logits, temperature, top_k, top_p):
     options = SamplingOptions(temperature=temperature, top_k=top_k, top_p=top_p)
-    ours = filtered_probabilities(torch.tensor(logits), options)
+    ours = filtered_probabilities(torch.tensor(logits), options).float()
     wanted = torch.tensor(plain_filter(logits, temperature, top_k, top_p))
     if ((ours > 0) == (wanted > 0)).all():  # a sum may land on top_p itself, within rounding
         torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=0)
@@ -63,6 +63,10 @@ def test_draws_follow_the_probabilities():
     kept = expected > 0
     assert counts[~kept].sum() == 0
     assert stats.chisquare(counts[kept], expected[kept] * counts.sum() / expected.sum()).pvalue > 0.001
+
+
+def test_a_temperature_next_to_0_is_greedy():
+    assert filtered_probabilities(LOGITS, SamplingOptions(temperature=1e-300)).tolist() == [1, 0, 0, 0, 0, 0]
 
 
 def test_temperature_0_is_greedy():

@@ -105,6 +105,14 @@ def test_a_finished_demo_says_so_and_other_options_are_refused(finished):
     assert "--fresh" in other.stderr
 
 
+def test_fresh_deletes_nothing_but_a_demo(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    done = subprocess.run(command(tmp_path, "--fresh"), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "--fresh does not delete it" in done.stderr
+    assert (tmp_path / "thesis.txt").exists()
+
+
 @pytest.mark.slow
 def test_the_number_of_steps_is_worked_out_once_and_saved(finished):
     out, _ = finished

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -74,6 +75,23 @@ def test_a_character_cut_in_two_is_shown_as_a_replacement():
     first, *_ = GPT2.encode_bytes("日".encode())
     assert "\ufffd" in GPT2.decode([first]) or GPT2.decode([first]) == "日"
     assert GPT2.decode(GPT2.encode_bytes(b"\xe6")) == "\ufffd"
+
+
+@pytest.mark.parametrize("text", ["{run}", "a{run}b", "a{run}", "{run} b", "one {run}\n\ntwo{run}\u3000'll"])
+def test_a_long_run_of_white_space_gives_the_pieces_that_a_short_one_gives(monkeypatch, text):
+    from gpt2lab.tokens import bpe
+
+    text = text.format(run=" \n\t" * 100)
+    wanted = GPT2.encode(text)
+    monkeypatch.setattr(bpe, "LONGEST_SPACE_RUN", 50)
+    monkeypatch.setattr(bpe, "_LONG_SPACE_RUN", re.compile(bpe._LONG_SPACE_RUN.pattern.replace("10000", "50")))
+    assert GPT2.encode(text) == wanted
+    assert GPT2.encode_batch([text, "x"]) == [wanted, GPT2.encode("x")]
+
+
+def test_a_million_newlines_are_encoded():
+    text = "hello" + "\n" * 1_000_000 + "x"
+    assert GPT2.decode(GPT2.encode(text)) == text
 
 
 def test_an_id_beyond_the_vocabulary_is_refused():

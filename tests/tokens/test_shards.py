@@ -88,6 +88,24 @@ def test_a_folder_without_shards_is_said(tmp_path):
         read_tokens_info(tmp_path)
 
 
+@pytest.mark.parametrize("side", [True, False])
+def test_a_single_document_is_divided_so_that_its_end_is_held_out(tmp_path, sentences, small_tokenizer, capsys, side):
+    from tests.conftest import write_documents
+
+    text = "\n".join(sentences)
+    while is_held_out(text, 0.1) is not side:
+        text += "."
+    write_documents(tmp_path / "documents.parquet", [text])
+    info = write_shards(tmp_path, tmp_path / "tokens", small_tokenizer, 0.1)
+    assert "the end of the last one is held out" in capsys.readouterr().err
+    train, val = (TokenStream(tmp_path / "tokens", split) for split in ("train", "val"))
+    ids = [*train.read(0, len(train)), *val.read(0, len(val))]
+    assert ids == [small_tokenizer.end_of_text, *small_tokenizer.encode(text)]
+    assert len(val) == max(1025, int(len(ids) * 0.1))
+    assert sum(shard.text_bytes for shard in info.shards) == len(text.encode())
+    assert write_shards(tmp_path, tmp_path / "tokens", small_tokenizer, 0.1) == info
+
+
 def test_a_share_outside_0_to_1_is_refused(documents_folder, tmp_path, small_tokenizer):
     with pytest.raises(BadOption, match="held-out-share"):
         write_shards(documents_folder, tmp_path / "t", small_tokenizer, 1.0)

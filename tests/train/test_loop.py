@@ -103,6 +103,28 @@ def test_resume_after_kill_gives_the_same_bits(finished, tokens_folder, tmp_path
     assert same_lines(tmp_path / "killed") == same_lines(out)
 
 
+@pytest.mark.slow
+def test_ctrl_c_saves_the_step_under_way_and_says_so(tokens_folder, small_tokenizer, tmp_path):
+    shape = ["--model.context-length", "32", "--model.n-layer", "1", "--model.n-head", "2", "--model.n-embd", "32"]
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "gpt2lab", "train", "--out", str(out), str(tokens_folder), *shape]
+    command += ["--steps", "100000", "--watch.checkpoint-every", "100000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (out / "metrics.jsonl").exists() or (out / "metrics.jsonl").read_text().count("\n") < 5:
+        assert process.poll() is None
+        time.sleep(0.01)
+    second = subprocess.run(command, capture_output=True, text=True)
+    assert second.returncode == 2
+    assert "another process is at work there" in second.stderr
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    step = int(said.rpartition("saved at step ")[2].partition(";")[0].replace(",", ""))
+    assert [path.name for path in checkpoints(out / "checkpoints")] == [f"step-{step:08d}"]
+    recipe = json.loads((out / "recipe.json").read_text())
+    assert recipe["model"]["vocab_size"] == small_tokenizer.vocab_size
+
+
 def test_a_finished_run_is_not_run_again(finished, recipe, tokens_folder):
     out, summary = finished
     before = (out / "metrics.jsonl").stat().st_mtime_ns

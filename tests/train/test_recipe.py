@@ -46,6 +46,10 @@ def test_the_paper_batch_is_512_sequences_of_1024_tokens():
         ({"steps": 0}, "steps = 0: must be at least 1"),
         ({"model": 3}, "model must be an object"),
         ({"optimizer": {"learning_rate": 0}}, "must be above 0"),
+        ({"optimizer": {"clip_norm": -1.0}}, r"optimizer\.clip_norm = -1\.0"),
+        ({"optimizer": {"beta1": 1.5}}, r"optimizer\.beta1 = 1\.5"),
+        ({"minutes": float("inf")}, "minutes = inf"),
+        ({"schedule": {"warmup_steps": -1}}, r"schedule\.warmup_steps = -1"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(change, words):

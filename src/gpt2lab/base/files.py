@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all: written beside, flushed to disk, then renamed."""
 
+import fcntl
 import glob
 import hashlib
 import json
@@ -12,7 +13,7 @@ from typing import IO, Any
 
 import psutil
 
-from gpt2lab.base.errors import BadInput, explain_full_disk
+from gpt2lab.base.errors import BadInput, BadOption, explain_full_disk
 
 PARTIAL = ".partial"
 REPLACED = ".replaced"
@@ -93,10 +94,29 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
+@contextmanager
+def locked_folder(path: Path) -> Iterator[None]:
+    """Make a folder and hold it alone: raises BadOption while another process holds it, or where it can't be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadOption(f"{path}: can't be made a folder ({error.strerror}); name another one.") from None
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise BadOption(f"{path}: another process is at work there; wait for it or name another folder.") from None
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
 def write_json(path: Path, value: object) -> None:
     """Write indented UTF-8 JSON, whole or not at all."""
     with whole_file(path, "w") as handle:
-        json.dump(value, handle, indent=2, ensure_ascii=False)
+        json.dump(value, handle, indent=2, ensure_ascii=False, allow_nan=False)
         handle.write("\n")
 
 

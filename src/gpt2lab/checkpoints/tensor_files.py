@@ -17,6 +17,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write a safetensors file; an error of the operating system (a full disk) is raised as the OSError it is."""
     try:
         save_file(tensors, path, metadata={"format": "pt"})
+        path.chmod(0o644)  # safetensors makes files that only their owner can read
     except SafetensorError as error:
         if found := _OS_ERROR.search(str(error)):
             number = int(found.group(1))

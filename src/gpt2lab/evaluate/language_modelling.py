@@ -18,15 +18,15 @@ from gpt2lab.generate.language_model import LanguageModel
 
 @dataclass(frozen=True)
 class LanguageModellingResult:
-    """Loss in nats a token and bits per byte of text, with standard errors over documents (delta method)."""
+    """Loss in nats a token and bits per byte of text, with standard errors over documents (None for a single one)."""
 
     documents: int
     tokens: int
     text_bytes: int
     loss: float
-    loss_standard_error: float
+    loss_standard_error: float | None
     bits_per_byte: float
-    bits_per_byte_standard_error: float
+    bits_per_byte_standard_error: float | None
 
     @property
     def perplexity(self) -> float:
@@ -69,12 +69,12 @@ def windows(ids: Sequence[int], context_length: int, stride: int) -> list[Pair]:
     return pairs
 
 
-def _ratio(numerators: npt.NDArray[np.float64], denominators: npt.NDArray[np.float64]) -> tuple[float, float]:
+def _ratio(numerators: npt.NDArray[np.float64], denominators: npt.NDArray[np.float64]) -> tuple[float, float | None]:
     """A ratio of sums over documents and its standard error (delta method for a ratio estimator)."""
     ratio = numerators.sum() / denominators.sum()
     n = len(numerators)
     if n < 2:
-        return float(ratio), math.nan
+        return float(ratio), None
     residuals = numerators - ratio * denominators
     return float(ratio), float(math.sqrt(n / (n - 1) * (residuals**2).sum()) / denominators.sum())
 

@@ -35,6 +35,8 @@ class SamplingOptions:
             raise BadOption(f"--max-tokens {self.max_tokens}: must be at least 0.")
         if not self.temperature >= 0 or self.temperature == float("inf"):
             raise BadOption(f"--temperature {self.temperature}: must be a number of at least 0 (0 is greedy).")
+        if not 0 <= self.seed < 2**63:
+            raise BadOption(f"--seed {self.seed}: must be at least 0 and below 2**63.")
         if self.top_k < 0:
             raise BadOption(f"--top-k {self.top_k}: must be at least 0 (0 keeps all tokens).")
         if not 0 < self.top_p <= 1:
@@ -45,7 +47,7 @@ class SamplingOptions:
 
 def filtered_probabilities(logits_V: Tensor, options: SamplingOptions) -> Tensor:
     """Probabilities [V] of the next token after temperature (above 0), top-k and top-p."""
-    logits_V = logits_V.float() / options.temperature
+    logits_V = (logits_V.double() - logits_V.max()) / options.temperature
     if 0 < options.top_k < len(logits_V):
         kth_best = logits_V.topk(options.top_k).values[-1]
         logits_V = logits_V.masked_fill(logits_V < kth_best, -torch.inf)

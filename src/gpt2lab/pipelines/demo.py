@@ -8,7 +8,6 @@ Every stage is the code that a real crawl runs through, and leaves a plain folde
 
 import json
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +17,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gpt2lab.base.errors import BadOption
-from gpt2lab.base.files import read_json, whole_file, write_json
+from gpt2lab.base.files import locked_folder, read_json, whole_file, whole_folder, write_json
 from gpt2lab.base.machine import PeakMemory, describe_machine, describe_versions
 from gpt2lab.base.progress import say
 from gpt2lab.datasets.documents import read_documents
+from gpt2lab.evaluate.cloze import CANDIDATES
 from gpt2lab.evaluate.evaluation import Evaluation, evaluate
 from gpt2lab.generate.language_model import LanguageModel
 from gpt2lab.generate.sampling import SamplingOptions
@@ -31,6 +31,7 @@ from gpt2lab.tokens.shards import TokensInfo, is_held_out
 from gpt2lab.tokens.tokenize import tokenize
 from gpt2lab.train.loop import RunSummary, train
 from gpt2lab.train.recipe import Recipe, laptop
+from gpt2lab.train.report import write_run_report
 from gpt2lab.webtext.build import BuildOptions, BuildReport, build
 from gpt2lab.webtext.extract import PYDOC_EXTRACTOR, PYDOC_SKIP_ELEMENTS
 from gpt2lab.webtext.fetch import FetchOptions, fetch, read_links
@@ -65,14 +66,18 @@ class DemoOptions:
             raise BadOption(f"--pages {self.pages}: must be at least 1.")
 
 
-def demo(options: DemoOptions) -> dict[str, Any]:
-    """Run the demo, or go on with it, and return what `report.json` says.
+def demo(options: DemoOptions, command: str = "gpt2lab demo") -> dict[str, Any]:
+    """Run the demo, or go on with it, and return what `report.json` says; reports name the `command` that made them.
 
     Raises BadOption when `out` holds a demo made with other options.
     """
     out = options.out
-    if options.fresh:
-        shutil.rmtree(out, ignore_errors=True)
+    if options.fresh and out.exists():
+        if not (out / "asked.json").exists() and any(out.iterdir()):
+            raise BadOption(
+                f"{out}: holds something else than a demo, so --fresh does not delete it; name another --out."
+            )
+        shutil.rmtree(out)
     asked = {"minutes": options.minutes, "pages": options.pages, "seed": options.seed}
     if (out / "asked.json").exists() and (before := read_json(out / "asked.json")) != asked:
         changed = ", ".join(
@@ -84,14 +89,15 @@ def demo(options: DemoOptions) -> dict[str, Any]:
         return dict(read_json(out / "report.json"))
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "asked.json", asked)
-    return _Demo(options).run()
+    with locked_folder(out):
+        return _Demo(options, command).run()
 
 
 class _Demo:
     """One demo under way; `seconds` and the peak memory survive a restart in `stages.json`."""
 
-    def __init__(self, options: DemoOptions) -> None:
-        self.options, self.out = options, options.out
+    def __init__(self, options: DemoOptions, command: str) -> None:
+        self.options, self.out, self.command = options, options.out, command
         self.notes = self.out / "stages.json"
         saved: dict[str, Any] = read_json(self.notes) if self.notes.exists() else {}
         self.seconds: dict[str, float] = saved.get("seconds", {})
@@ -119,8 +125,10 @@ class _Demo:
             info = tokenize(out / "documents", out / "tokens", vocab_size=VOCAB_SIZE, held_out_share=HELD_OUT_SHARE)
         with self.stage("train"):
             summary = train(self._recipe(info), out / "tokens", out / "train")
+            write_run_report(out / "train", self.command)
         with self.stage("evaluate"):
-            shutil.copytree(out / "train" / "model", out / "model", dirs_exist_ok=True)
+            with whole_folder(out / "model") as folder:
+                shutil.copytree(out / "train" / "model", folder, dirs_exist_ok=True)
             model = LanguageModel.load(out / "model")
             evaluation = evaluate(
                 model,
@@ -185,7 +193,7 @@ class _Demo:
         samples: list[dict[str, str]],
     ) -> dict[str, Any]:
         """What `report.json` says."""
-        assert evaluation.cloze is not None
+        cloze = evaluation.cloze
         return {
             "pages_fetched": pages,
             "documents_kept": built.kept,
@@ -203,16 +211,16 @@ class _Demo:
             "val_bits_per_byte_last": summary.val_bits_per_byte_last,
             "unigram_val_loss": summary.unigram_val_loss,
             "held_out_pages": asdict(evaluation.language_modelling),
-            "cloze_accuracy": evaluation.cloze.accuracy,
-            "cloze_standard_error": evaluation.cloze.standard_error,
-            "cloze_chance": evaluation.cloze.chance,
-            "cloze_items": evaluation.cloze.items,
+            "cloze_accuracy": cloze.accuracy if cloze else None,
+            "cloze_standard_error": cloze.standard_error if cloze else None,
+            "cloze_chance": 1 / CANDIDATES,
+            "cloze_items": cloze.items if cloze else 0,
             "train_tokens_per_second": summary.tokens_per_second,
             "train_gflops_per_second": summary.flops_per_second / 1e9,
             "peak_memory_bytes": self.peak,
             "samples": samples,
             "seconds": self.seconds,
-            "command": "gpt2lab " + " ".join(sys.argv[1:]),
+            "command": self.command,
             "versions": describe_versions(),
             "machine": describe_machine(),
         }

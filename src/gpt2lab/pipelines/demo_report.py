@@ -27,7 +27,7 @@ def write_demo_report(out: Path, values: dict[str, Any], built: BuildReport) -> 
             ("training tokens", f"{values['tokens_train'] / 1e6:.2f} M"),
             ("validation loss", f"{values['val_loss_last']:.2f}"),
             ("bits per byte", f"{values['val_bits_per_byte_last']:.2f}"),
-            ("cloze of ten", f"{values['cloze_accuracy']:.0%}"),
+            ("cloze of ten", _share(values["cloze_accuracy"])),
         ]
     )
     report.heading("From pages to documents")
@@ -45,6 +45,17 @@ def write_demo_report(out: Path, values: dict[str, Any], built: BuildReport) -> 
     )
     report.picture(speed_picture(out / "train"))
     report.heading("Evaluation on held-out pages")
+    cloze_rows = []
+    if values["cloze_accuracy"] is not None:
+        points = 100 * (values["cloze_accuracy"] - values["cloze_chance"])
+        cloze_rows = [
+            [
+                f"cloze, {values['cloze_items']} questions of ten words",
+                f"{values['cloze_accuracy']:.1%}\u00a0±\u00a0{values['cloze_standard_error']:.1%}",
+                f"{values['cloze_chance']:.0%} (chance)",
+                f"{points:+.1f} points",
+            ]
+        ]
     report.table(
         ["measure", "this model", "reference", "difference"],
         [
@@ -56,22 +67,17 @@ def write_demo_report(out: Path, values: dict[str, Any], built: BuildReport) -> 
             ],
             [
                 "loss on whole pages, nats a token",
-                f"{pages['loss']:.3f}\u00a0±\u00a0{pages['loss_standard_error']:.3f}",
+                _with_error(pages["loss"], pages["loss_standard_error"]),
                 "",
                 "",
             ],
             [
                 "bits per byte on whole pages",
-                f"{pages['bits_per_byte']:.3f}\u00a0±\u00a0{pages['bits_per_byte_standard_error']:.3f}",
+                _with_error(pages["bits_per_byte"], pages["bits_per_byte_standard_error"]),
                 "8.000 (a raw byte)",
                 f"{pages['bits_per_byte'] - 8:+.3f}",
             ],
-            [
-                f"cloze, {values['cloze_items']} questions of ten words",
-                f"{values['cloze_accuracy']:.1%}\u00a0±\u00a0{values['cloze_standard_error']:.1%}",
-                f"{values['cloze_chance']:.0%} (chance)",
-                f"{100 * (values['cloze_accuracy'] - values['cloze_chance']):+.1f} points",
-            ],
+            *cloze_rows,
         ],
         "Held-out pages; ± is one standard error",
     )
@@ -95,3 +101,11 @@ def write_demo_report(out: Path, values: dict[str, Any], built: BuildReport) -> 
     )
     report.foot([("command", values["command"]), ("recipe", "laptop:nano"), *report_foot()])
     report.write(out / "report.html")
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
+
+
+def _with_error(value: float, error: float | None) -> str:
+    return f"{value:.3f}" if error is None else f"{value:.3f}\u00a0±\u00a0{error:.3f}"

@@ -16,13 +16,16 @@ from pathlib import Path
 import tiktoken
 
 from gpt2lab.base.errors import BadInput, BadOption
-from gpt2lab.base.files import read_json, write_json
+from gpt2lab.base.files import read_json, whole_file, write_json
 
 END_OF_TEXT = "<|endoftext|>"
 # The released code's pattern, its missing IGNORECASE included: "'s" is split off, "'S" is not.
 SPLIT_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 VOCAB_BPE_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
 SMALLEST_VOCABULARY = 257  # the bytes and <|endoftext|>
+LONGEST_SPACE_RUN = 10_000
+_WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # what the engine's \\s matches
+_LONG_SPACE_RUN = re.compile(f"[{_WHITE_SPACE}]{{{LONGEST_SPACE_RUN},}}")
 _MERGES_HEADER = "#version: 0.2"
 _NOT_UTF8 = re.compile("([\udc80-\udcff]+)")
 
@@ -88,10 +91,18 @@ class ByteLevelBPE:
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; a literal `<|endoftext|>` in it is text like any other."""
-        return self._engine.encode_ordinary(text)
+        if len(text) < LONGEST_SPACE_RUN or not (run := _LONG_SPACE_RUN.search(text)):
+            return self._engine.encode_ordinary(text)
+        # The engine's regular expressions overflow on such a run. The split pattern makes all of it but its last
+        # character one piece (and the last one too, at the end of the text).
+        end = run.end() if run.end() == len(text) else run.end() - 1
+        before = self._engine.encode_ordinary(text[: run.start()])
+        return before + self._engine._encode_single_piece(text[run.start() : end]) + self.encode(text[end:])
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of many texts, on all cores."""
+        if any(len(text) >= LONGEST_SPACE_RUN and _LONG_SPACE_RUN.search(text) for text in texts):
+            return [self.encode(text) for text in texts]
         return self._engine.encode_ordinary_batch(list(texts))
 
     def encode_bytes(self, data: bytes) -> list[int]:
@@ -130,9 +141,13 @@ class ByteLevelBPE:
 
     def save(self, folder: Path) -> None:
         """Write `vocab.json`, `merges.txt`, `tokenizer.json` and `tokenizer_config.json` into an existing folder."""
-        (folder / "merges.txt").write_text(self._merges_text(), encoding="utf-8")
-        (folder / "vocab.json").write_text(json.dumps(self.vocabulary()), encoding="utf-8")
-        self._save_fast(folder / "tokenizer.json")
+        for name, text in (
+            ("merges.txt", self._merges_text()),
+            ("vocab.json", json.dumps(self.vocabulary())),
+            ("tokenizer.json", self._fast_text()),
+        ):
+            with whole_file(folder / name, "w") as handle:
+                handle.write(text)
         settings = {
             "tokenizer_class": "GPT2Tokenizer",
             "add_prefix_space": False,
@@ -142,8 +157,8 @@ class ByteLevelBPE:
         }
         write_json(folder / "tokenizer_config.json", settings)
 
-    def _save_fast(self, path: Path) -> None:
-        """Write the single-file format of Hugging Face's `tokenizers`."""
+    def _fast_text(self) -> str:
+        """The single-file format of Hugging Face's `tokenizers`."""
         from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
         pairs = [(first, second) for first, second in (merge.split(" ") for merge in self.merges)]
@@ -151,7 +166,7 @@ class ByteLevelBPE:
         fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         fast.decoder = decoders.ByteLevel()
         fast.add_special_tokens([AddedToken(END_OF_TEXT, special=True)])
-        fast.save(str(path))
+        return str(fast.to_str(pretty=True))
 
     @classmethod
     def load(cls, folder: Path) -> "ByteLevelBPE":

@@ -9,7 +9,7 @@ tokens/
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,14 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from gpt2lab.base.errors import BadInput, BadOption
-from gpt2lab.base.files import read_json, sha256_of, whole_file, write_json
-from gpt2lab.base.progress import progress_bar
+from gpt2lab.base.files import locked_folder, read_json, sha256_of, whole_file, write_json
+from gpt2lab.base.progress import progress_bar, say
 from gpt2lab.datasets.documents import document_files, read_documents
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
 Split = Literal["train", "val"]
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 DOCUMENTS_A_BATCH = 256
+SHORTEST_TAIL = 1025
 _HASH_RANGE = 2**64
 
 
@@ -70,8 +71,12 @@ def write_shards(documents: Path, out: Path, tokenizer: ByteLevelBPE, held_out_s
     """
     if not 0 <= held_out_share < 1:
         raise BadOption(f"--held-out-share {held_out_share}: must be at least 0 and below 1.")
+    with locked_folder(out):
+        return _write_shards(documents, out, tokenizer, held_out_share)
+
+
+def _write_shards(documents: Path, out: Path, tokenizer: ByteLevelBPE, held_out_share: float) -> TokensInfo:
     sources = document_files(documents)
-    out.mkdir(parents=True, exist_ok=True)
     dtype = np.dtype("<u2") if tokenizer.vocab_size <= 2**16 else np.dtype("<u4")
     shards: list[Shard] = []
     with progress_bar("tokenize", unit="documents") as bar:
@@ -97,12 +102,35 @@ def write_shards(documents: Path, out: Path, tokenizer: ByteLevelBPE, held_out_s
             bar.advance(sum(shard["documents"] for shard in done["shards"]))
     if not any(shard.tokens for shard in shards):
         raise BadInput(f"{documents}: the documents hold no text.")
+    if held_out_share and {shard.split for shard in shards if shard.tokens} != {"train", "val"}:
+        shards = _hold_out_tail(out, shards, held_out_share, dtype)
+        say(f"{out}: too few documents to hold some out; the end of the last one is held out instead.")
     tokenizer.save(out)
     info = TokensInfo(
         tokenizer.vocab_size, dtype.name, tokenizer.end_of_text, tokenizer.sha256, held_out_share, tuple(shards)
     )
     write_json(out / "tokens.json", asdict(info))
     return info
+
+
+def _hold_out_tail(out: Path, shards: list[Shard], share: float, dtype: np.dtype[np.unsignedinteger]) -> list[Shard]:
+    """Divide the tokens of the largest documents file anew: the end is held out. A single book can't spare a document.
+
+    At least one context of GPT-2 is held out, where that is not more than half.
+    """
+    number = max(range(0, len(shards), 2), key=lambda n: shards[n].tokens + shards[n + 1].tokens)
+    train, val = shards[number], shards[number + 1]
+    ids = np.concatenate([np.fromfile(out / train.file, dtype), np.fromfile(out / val.file, dtype)])
+    count = min(max(int(sum(shard.tokens for shard in shards) * share), SHORTEST_TAIL), len(ids) // 2)
+    parts = []
+    for shard, part in ((train, ids[: len(ids) - count]), (val, ids[len(ids) - count :])):
+        with whole_file(out / shard.file) as handle:
+            handle.write(part.tobytes())
+        text_bytes = round((train.text_bytes + val.text_bytes) * len(part) / len(ids))
+        parts.append(replace(shard, tokens=len(part), text_bytes=text_bytes, sha256=sha256_of(out / shard.file)))
+    note = out / f"shard_{number // 2:05d}.json"
+    write_json(note, read_json(note) | {"shards": [asdict(shard) for shard in parts]})
+    return [*shards[:number], *parts, *shards[number + 2 :]]
 
 
 def _write_pair(

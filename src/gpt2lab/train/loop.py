@@ -15,9 +15,12 @@ of a step, and its dropout, are functions of (seed, step).
 import json
 import math
 import shutil
+import signal
 import statistics
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,8 +30,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpt2lab.base.errors import BadInput, BadOption, UserError
-from gpt2lab.base.files import read_json, whole_file, write_json
+from gpt2lab.base.errors import BadInput, BadOption, UserError, explain_full_disk
+from gpt2lab.base.files import locked_folder, read_json, whole_file, write_json
 from gpt2lab.base.machine import describe_machine, describe_versions
 from gpt2lab.base.progress import progress_bar, say
 from gpt2lab.checkpoints.model_folder import save_model_folder
@@ -95,11 +98,12 @@ def train(recipe: Recipe, tokens: Path, out: Path) -> RunSummary:
             f"{tokens}: the tokens have {info.vocab_size:,} ids, the model's vocabulary only"
             f" {recipe.model.vocab_size:,}. Raise model.vocab_size to {info.vocab_size} or more."
         )
-    _check_same_run(recipe, info, out)
-    if (out / "summary.json").exists():
-        say(f"{out}: this run is finished. Choose another --out to train again.")
-        return RunSummary(**read_json(out / "summary.json"))
-    return _Run(recipe, info, tokenizer, tokens, out).run()
+    with locked_folder(out), explain_full_disk(out):
+        _check_same_run(recipe, info, out)
+        if (out / "summary.json").exists():
+            say(f"{out}: this run is finished. Choose another --out to train again.")
+            return RunSummary(**read_json(out / "summary.json"))
+        return _Run(recipe, info, tokenizer, tokens, out).run()
 
 
 def _check_same_run(recipe: Recipe, info: TokensInfo, out: Path) -> None:
@@ -107,7 +111,7 @@ def _check_same_run(recipe: Recipe, info: TokensInfo, out: Path) -> None:
         return
     before = read_json(out / "run.json")
     changed = changed_keys(before["asked"], recipe_to_json(recipe))
-    if before["tokenizer_sha256"] != info.tokenizer_sha256 or before["train_tokens"] != info.total("train"):
+    if before["shards"] != [shard.sha256 for shard in info.shards]:
         changed.append("the tokens")
     if changed:
         raise BadOption(f"{out}: holds a run of another recipe; changed: {', '.join(changed)}. Choose another --out.")
@@ -148,7 +152,6 @@ class _Run:
             self.loss = torch.compile(self.network.loss)
 
     def run(self) -> RunSummary:
-        self.out.mkdir(parents=True, exist_ok=True)
         self._fresh()
         self.recipe = self._resolve()
         progress = self._resume()
@@ -162,14 +165,16 @@ class _Run:
             return recipe_from_json(read_json(path), str(path))
         recipe = self.asked
         if recipe.minutes:
-            recipe = replace(recipe, steps=self._steps_in(recipe.minutes * 60), minutes=0.0)
+            steps = self._steps_in(recipe.minutes * 60)
+            schedule = replace(recipe.schedule, warmup_steps=min(recipe.schedule.warmup_steps, steps // 5))
+            recipe = replace(recipe, steps=steps, minutes=0.0, schedule=schedule)
             self._fresh()
         write_json(
             self.out / "run.json",
             {
                 "asked": recipe_to_json(self.asked),
                 "tokenizer_sha256": self.info.tokenizer_sha256,
-                "train_tokens": self.info.total("train"),
+                "shards": [shard.sha256 for shard in self.info.shards],
                 "held_out_share": self.info.held_out_share,
                 "threads": torch.get_num_threads(),
                 "machine": describe_machine(),
@@ -264,6 +269,7 @@ class _Run:
         start = time.perf_counter() - progress.seconds
         board: Any = SummaryWriter(str(self.out), purge_step=progress.step + 1)
         with (
+            _interrupt_noted() as interrupted,
             (self.out / "metrics.jsonl").open("a", encoding="utf-8") as metrics,
             progress_bar("train", total=recipe.steps * tokens_a_step, unit="tokens") as bar,
         ):
@@ -302,10 +308,12 @@ class _Run:
                 )
                 if done % watch.validate_every == 0 or last:
                     words = validate(done)
-                if done % watch.checkpoint_every == 0 or last:
+                if done % watch.checkpoint_every == 0 or last or interrupted.is_set():
                     save_checkpoint(
                         self.out / "checkpoints", self.network, self.optimizer, progress, watch.keep_checkpoints
                     )
+                if interrupted.is_set() and not last:
+                    raise KeyboardInterrupt(f"{self.out}: saved at step {done:,}; the same command goes on from there.")
                 bar.advance(tokens_a_step, note=f"loss {loss:.3f} {words}")
         board.close()
         return progress
@@ -347,6 +355,26 @@ class _Run:
         save_model_folder(self.out / "model", self.network, self.tokenizer, provenance)
         write_json(self.out / "summary.json", asdict(summary))
         return summary
+
+
+@contextmanager
+def _interrupt_noted() -> Iterator[threading.Event]:
+    """Let Ctrl-C set an event, so that a step is finished and saved; a second one interrupts at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def note(*_: object) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _whole_lines(path: Path) -> list[str]:

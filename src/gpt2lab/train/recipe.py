@@ -1,6 +1,7 @@
 """Recipes: everything that decides a training run, as frozen dataclasses all the way down. No torch here."""
 
 import dataclasses
+import math
 import typing
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -10,6 +11,14 @@ from typing import Any
 from gpt2lab.base.errors import BadOption
 from gpt2lab.base.files import read_json
 from gpt2lab.model.config import GPT2Config, gpt2_size
+
+
+def _check(prefix: str, config: object, low: float, below: float, names: tuple[str, ...]) -> None:
+    """Raise BadOption for a field that is not at least `low` and below `below`."""
+    for name in names:
+        value = getattr(config, name)
+        if not low <= value < below:
+            raise BadOption(f"{prefix}.{name} = {value}: must be at least {low:g} and below {below:g}.")
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,12 @@ class AdamWConfig:
     clip_norm: float = 1.0
     """Largest global norm of the gradient; 0 does not clip."""
 
+    def __post_init__(self) -> None:
+        _check("optimizer", self, 0.0, math.inf, ("weight_decay", "clip_norm", "eps"))
+        _check("optimizer", self, 0.0, 1.0, ("beta1", "beta2"))
+        if not 0 < self.learning_rate < math.inf:
+            raise BadOption(f"optimizer.learning_rate = {self.learning_rate}: must be above 0 and finite.")
+
 
 @dataclass(frozen=True)
 class ScheduleConfig:
@@ -32,12 +47,17 @@ class ScheduleConfig:
     warmup_steps: int = 2000
     final_share: float = 0.1
 
+    def __post_init__(self) -> None:
+        _check("schedule", self, 0.0, math.inf, ("warmup_steps",))
+        if not 0 <= self.final_share <= 1:
+            raise BadOption(f"schedule.final_share = {self.final_share}: must be at least 0 and at most 1.")
+
 
 @dataclass(frozen=True)
 class BatchConfig:
     """Sequences in one step: `sequences` at a time, `accumulation` times."""
 
-    sequences: int = 512
+    sequences: int = 8
     accumulation: int = 1
 
 
@@ -62,8 +82,11 @@ class Recipe:
     batch: BatchConfig = field(default_factory=BatchConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
     steps: int = 100_000
+    """Optimizer steps."""
     minutes: float = 0.0
+    """Train for as many steps as fit into this time instead; 0: for `steps`."""
     seed: int = 0
+    """Decides the weights, the order of the data, and dropout."""
     compile: bool = False
     """Compile the network with torch.compile; eager where there is no C++ compiler."""
 
@@ -80,19 +103,23 @@ class Recipe:
         for name, value in positive.items():
             if value < 1:
                 raise BadOption(f"{name} = {value}: must be at least 1.")
-        if not self.minutes >= 0:
-            raise BadOption(f"minutes = {self.minutes}: must be at least 0 (0 trains for `steps`).")
-        if not self.optimizer.learning_rate > 0:
-            raise BadOption(f"optimizer.learning_rate = {self.optimizer.learning_rate}: must be above 0.")
+        if not 0 <= self.minutes < math.inf:
+            raise BadOption(f"minutes = {self.minutes}: must be at least 0 and finite (0 trains for `steps`).")
+        if not 0 <= self.seed < 2**63:
+            raise BadOption(f"seed = {self.seed}: must be at least 0 and below 2**63.")
 
 
 def paper(size: str = "117M", vocab_size: int = 50_257) -> Recipe:
-    """GPT-2 as the paper tells it: 512 sequences of 1,024 tokens a step (section 2.3).
+    """GPT-2 as the paper tells it: 512 sequences of 1,024 tokens a step (section 2.3), four at a time.
 
     The paper does not give the optimizer, learning rates or length; these are GPT-1's Adam with the decay and clipping
     that public replications of GPT-2 settled on.
     """
-    return Recipe(name=f"paper:{size}", model=gpt2_size(size, vocab_size))
+    return Recipe(
+        name=f"paper:{size}",
+        model=gpt2_size(size, vocab_size),
+        batch=BatchConfig(sequences=4, accumulation=128),
+    )
 
 
 def laptop(size: str = "nano", vocab_size: int = 50_257) -> Recipe:
