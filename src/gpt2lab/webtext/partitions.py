@@ -1,0 +1,96 @@
+"""Tables larger than memory, grouped by a hash: rows go to disk in partitions, and are read back a part at a time.
+
+A file of ours is an Arrow file whose batch number n belongs to partition n mod PARTITIONS. The first column is `hash`,
+64 bits; a partition holds a range of it, so parts read in order come in the order of their hashes.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.compute
+import pyarrow.ipc
+
+PARTITION_BITS = 7
+PARTITIONS = 1 << PARTITION_BITS
+ROWS_BUFFERED = 1 << 16
+ROWS_AT_ONCE = 1_000_000  # read back for one part, about; some 200 MB with links of usual length
+_HASH_BITS = 64
+
+
+class PartitionWriter:
+    """Writes rows, tuples in the schema's order, in bounded memory; use as a context manager."""
+
+    def __init__(self, handle: Any, schema: pyarrow.Schema) -> None:
+        options = pyarrow.ipc.IpcWriteOptions(compression="zstd")
+        self._writer = pyarrow.ipc.new_file(handle, schema, options=options)
+        self._schema = schema
+        self._rows: list[list[tuple[Any, ...]]] = [[] for _ in range(PARTITIONS)]
+        self._buffered = 0
+        self.rows = [0] * PARTITIONS
+        """rows written to each partition"""
+
+    def __enter__(self) -> "PartitionWriter":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if failure[0] is None:
+            self._flush()
+        self._writer.close()
+
+    def add(self, row: tuple[Any, ...]) -> None:
+        """Take a row; its first value is the hash."""
+        self._rows[row[0] >> (_HASH_BITS - PARTITION_BITS)].append(row)
+        self._buffered += 1
+        if self._buffered >= ROWS_BUFFERED:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._buffered:
+            return
+        for number, rows in enumerate(self._rows):
+            columns = zip(*rows, strict=True) if rows else ([] for _ in self._schema)
+            arrays = [
+                pyarrow.array(list(values), field.type) for values, field in zip(columns, self._schema, strict=True)
+            ]
+            self._writer.write_batch(pyarrow.RecordBatch.from_arrays(arrays, schema=self._schema))
+            self.rows[number] += len(rows)
+            rows.clear()
+        self._buffered = 0
+
+
+def read_parts(files: Sequence[Path], rows: Sequence[Sequence[int]]) -> Iterator[pyarrow.Table]:
+    """All rows of some files, each hash in one part only, parts in ascending ranges of the hash.
+
+    `rows` are the counts that the writers of the files gave. A part has about ROWS_AT_ONCE rows at most.
+    """
+    for partition in range(PARTITIONS):
+        count = sum(of_file[partition] for of_file in rows)
+        pieces = -(-count // ROWS_AT_ONCE)
+        width = 1 << (_HASH_BITS - PARTITION_BITS)
+        for piece in range(pieces):
+            low = partition * width + piece * width // pieces
+            high = partition * width + (piece + 1) * width // pieces - 1
+            batches = [
+                batch
+                for file, of_file in zip(files, rows, strict=True)
+                if of_file[partition]
+                for batch in _batches(file, partition, (low, high) if pieces > 1 else None)
+            ]
+            yield pyarrow.Table.from_batches(batches)
+
+
+def _batches(file: Path, partition: int, within: tuple[int, int] | None) -> Iterator[pyarrow.RecordBatch]:
+    with pyarrow.OSFile(str(file)) as handle, pyarrow.ipc.open_file(handle) as reader:
+        for number in range(partition, reader.num_record_batches, PARTITIONS):
+            batch = reader.get_batch(number)
+            if within is not None:
+                low, high = (pyarrow.scalar(end, pyarrow.uint64()) for end in within)
+                hashes = batch.column(0)
+                batch = batch.filter(
+                    pyarrow.compute.and_(
+                        pyarrow.compute.greater_equal(hashes, low), pyarrow.compute.less_equal(hashes, high)
+                    )
+                )
+            yield batch
