@@ -15,6 +15,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import numpy as np
 import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
@@ -43,6 +44,7 @@ from gpt2lab.webtext.url_rules import SHORTENERS
 from gpt2lab.webtext.workers import run_tasks
 
 TOP_DOMAINS = 1000
+_NEVER = 1 << 62  # stands for no date while dates are compared
 
 LINKS = pyarrow.schema(
     [
@@ -186,6 +188,7 @@ def _merge(stage_files: list[Path], counts: list[FileCounts], out: Path, options
         for part in read_parts(stage_files, [one.rows for one in counts]):
             bar.advance(len(part))
             table = _links_of(part)
+            del part  # or it would stay while the next one is read
             if options.combine == "before":
                 enough = _has_enough(table, options.minimum_score)
                 merged.too_low += (
@@ -199,6 +202,7 @@ def _merge(stage_files: list[Path], counts: list[FileCounts], out: Path, options
             for row in table.group_by("domain").aggregate([("score", "sum"), ([], "count_all")]).to_pylist():
                 digest = xxhash.xxh3_64_intdigest(row["domain"].encode())
                 domain_writer.add((digest, row["domain"], row["count_all"], row["score_sum"] or 0))
+            del table
     with (
         whole_file(out / "domains.parquet") as handle,
         pyarrow.parquet.ParquetWriter(handle, DOMAINS, compression="zstd") as writer,
@@ -213,31 +217,35 @@ def _merge(stage_files: list[Path], counts: list[FileCounts], out: Path, options
 
 
 def _links_of(mentions: pyarrow.Table) -> pyarrow.Table:
-    """One row for each link, in the order of the hashes. Of its forms the last is taken: https before http."""
-    no_score = pyarrow.compute.CountOptions(mode="only_null")
-    grouped = mentions.group_by(["hash", "check"]).aggregate(
-        [
-            ("url", "max"),
-            ("domain", "max"),
-            ("score", "sum"),
-            ("score", "count", no_score),
-            ("submissions", "sum"),
-            ("first_seen", "min"),
-            ("source", "min"),
-            ([], "count_all"),
-        ]
+    """One row for each link, in the order of the hashes. Of its forms the last is taken: https before http.
+
+    Sorted and then summed by NumPy: Arrow's `group_by` takes over 1 kB for each group when it compares texts.
+    """
+    order = pyarrow.compute.sort_indices(mentions, [(name, "ascending") for name in ("hash", "check", "url")])
+    mentions = mentions.take(order).combine_chunks()
+    high, low = (mentions[name].to_numpy() for name in ("hash", "check"))
+    starts = np.flatnonzero(np.concatenate([[True], (high[1:] != high[:-1]) | (low[1:] != low[:-1])]))
+    lines = np.diff(np.append(starts, len(high)))
+    last = starts + lines - 1
+    listed = np.add.reduceat(mentions["score"].is_null().to_numpy().astype(np.int64), starts)
+    score = np.add.reduceat(mentions["score"].fill_null(0).to_numpy(), starts)
+    first_seen = np.minimum.reduceat(mentions["first_seen"].fill_null(_NEVER).to_numpy(), starts)
+    sources = sorted(pyarrow.compute.unique(mentions["source"]).to_pylist())
+    source = np.minimum.reduceat(
+        pyarrow.compute.index_in(mentions["source"], pyarrow.array(sources, pyarrow.string())).to_numpy(), starts
     )
-    names = {
-        "url_max": "url",
-        "domain_max": "domain",
-        "score_sum": "score",
-        "score_count": "listed",
-        "submissions_sum": "submissions",
-        "first_seen_min": "first_seen",
-        "source_min": "source",
-        "count_all": "lines",
-    }
-    return grouped.rename_columns(names).sort_by([("hash", "ascending"), ("check", "ascending")])
+    return pyarrow.table(
+        {
+            "url": mentions["url"].take(last),
+            "domain": mentions["domain"].take(last),
+            "score": pyarrow.array(score, mask=listed == lines),
+            "listed": listed,
+            "submissions": np.add.reduceat(mentions["submissions"].to_numpy(), starts),
+            "first_seen": pyarrow.array(first_seen, mask=first_seen == _NEVER),
+            "source": pyarrow.array(sources, pyarrow.string()).take(pyarrow.array(source)),
+            "lines": lines,
+        }
+    )
 
 
 def _has_enough(table: pyarrow.Table, minimum_score: int) -> Any:

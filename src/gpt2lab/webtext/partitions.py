@@ -4,6 +4,7 @@ A file of ours is an Arrow file whose batch number n belongs to partition n mod 
 64 bits; a partition holds a range of it, so parts read in order come in the order of their hashes.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,18 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.ipc
 
-PARTITION_BITS = 7
+PARTITION_BITS = 8
 PARTITIONS = 1 << PARTITION_BITS
 ROWS_BUFFERED = 1 << 16
-ROWS_AT_ONCE = 1_000_000  # read back for one part, about; some 200 MB with links of usual length
-_HASH_BITS = 64
+ROWS_AT_ONCE = 200_000  # read back for one part; some 150 MB while it is worked on
+_RANGE_BITS = 64 - PARTITION_BITS
 
 
 class PartitionWriter:
     """Writes rows, tuples in the schema's order, in bounded memory; use as a context manager."""
 
     def __init__(self, handle: Any, schema: pyarrow.Schema) -> None:
-        options = pyarrow.ipc.IpcWriteOptions(compression="zstd")
+        options = pyarrow.ipc.IpcWriteOptions(compression="lz4")
         self._writer = pyarrow.ipc.new_file(handle, schema, options=options)
         self._schema = schema
         self._rows: list[list[tuple[Any, ...]]] = [[] for _ in range(PARTITIONS)]
@@ -41,7 +42,7 @@ class PartitionWriter:
 
     def add(self, row: tuple[Any, ...]) -> None:
         """Take a row; its first value is the hash."""
-        self._rows[row[0] >> (_HASH_BITS - PARTITION_BITS)].append(row)
+        self._rows[row[0] >> _RANGE_BITS].append(row)
         self._buffered += 1
         if self._buffered >= ROWS_BUFFERED:
             self._flush()
@@ -49,12 +50,13 @@ class PartitionWriter:
     def _flush(self) -> None:
         if not self._buffered:
             return
+        columns = zip(*itertools.chain.from_iterable(self._rows), strict=True)
+        arrays = [pyarrow.array(list(values), field.type) for values, field in zip(columns, self._schema, strict=True)]
+        batch = pyarrow.RecordBatch.from_arrays(arrays, schema=self._schema)
+        start = 0
         for number, rows in enumerate(self._rows):
-            columns = zip(*rows, strict=True) if rows else ([] for _ in self._schema)
-            arrays = [
-                pyarrow.array(list(values), field.type) for values, field in zip(columns, self._schema, strict=True)
-            ]
-            self._writer.write_batch(pyarrow.RecordBatch.from_arrays(arrays, schema=self._schema))
+            self._writer.write_batch(batch.slice(start, len(rows)))
+            start += len(rows)
             self.rows[number] += len(rows)
             rows.clear()
         self._buffered = 0
@@ -63,27 +65,36 @@ class PartitionWriter:
 def read_parts(files: Sequence[Path], rows: Sequence[Sequence[int]]) -> Iterator[pyarrow.Table]:
     """All rows of some files, each hash in one part only, parts in ascending ranges of the hash.
 
-    `rows` are the counts that the writers of the files gave. A part has about ROWS_AT_ONCE rows at most.
+    `rows` are the counts that the writers of the files gave. A part has ROWS_AT_ONCE rows at most, or about so where
+    a single partition has more.
     """
-    for partition in range(PARTITIONS):
-        count = sum(of_file[partition] for of_file in rows)
-        pieces = -(-count // ROWS_AT_ONCE)
-        width = 1 << (_HASH_BITS - PARTITION_BITS)
+    counts = [sum(of_partition) for of_partition in zip(*rows, strict=True)]
+    first = 0
+    while first < PARTITIONS:
+        after = first + 1
+        while after < PARTITIONS and sum(counts[first : after + 1]) <= ROWS_AT_ONCE:
+            after += 1
+        pieces = -(-sum(counts[first:after]) // ROWS_AT_ONCE)
+        low, width = first << _RANGE_BITS, (after - first) << _RANGE_BITS
         for piece in range(pieces):
-            low = partition * width + piece * width // pieces
-            high = partition * width + (piece + 1) * width // pieces - 1
+            within = (low + piece * width // pieces, low + (piece + 1) * width // pieces - 1) if pieces > 1 else None
             batches = [
                 batch
                 for file, of_file in zip(files, rows, strict=True)
-                if of_file[partition]
-                for batch in _batches(file, partition, (low, high) if pieces > 1 else None)
+                if any(of_file[first:after])
+                for batch in _batches(file, range(first, after), within)
             ]
-            yield pyarrow.Table.from_batches(batches)
+            if batches:
+                yield pyarrow.Table.from_batches(batches)
+                batches.clear()  # or they would stay while the next ones are read
+        first = after
 
 
-def _batches(file: Path, partition: int, within: tuple[int, int] | None) -> Iterator[pyarrow.RecordBatch]:
+def _batches(file: Path, wanted: range, within: tuple[int, int] | None) -> Iterator[pyarrow.RecordBatch]:
     with pyarrow.OSFile(str(file)) as handle, pyarrow.ipc.open_file(handle) as reader:
-        for number in range(partition, reader.num_record_batches, PARTITIONS):
+        for number in range(reader.num_record_batches):
+            if number % PARTITIONS not in wanted:
+                continue
             batch = reader.get_batch(number)
             if within is not None:
                 low, high = (pyarrow.scalar(end, pyarrow.uint64()) for end in within)
@@ -93,4 +104,5 @@ def _batches(file: Path, partition: int, within: tuple[int, int] | None) -> Iter
                         pyarrow.compute.greater_equal(hashes, low), pyarrow.compute.less_equal(hashes, high)
                     )
                 )
-            yield batch
+            if batch.num_rows:
+                yield batch

@@ -29,7 +29,9 @@ def read_submission(line: bytes, over_18: bool) -> Mention | str:
     judged here. Missing flags count as false: the first years' dumps lack some.
     """
     try:
-        found = json.loads(line)
+        found = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return "line: not UTF-8"
     except (ValueError, RecursionError):
         return "line: not valid JSON"
     if not isinstance(found, dict):

@@ -34,7 +34,7 @@ DROPPED_DOMAINS = {
     "images": "imgur.com flickr.com flic.kr staticflickr.com photobucket.com tinypic.com imageshack.us imageshack.com"
     " gfycat.com giphy.com redgifs.com minus.com min.us qkme.me quickmeme.com livememe.com imgflip.com makeameme.org"
     " postimg.org postimg.cc postimages.org ibb.co imgbb.com puu.sh gyazo.com prntscr.com prnt.sc twitpic.com yfrog.com"
-    " slimg.com sli.mg 500px.com pinterest.com pinimg.com twimg.com ggpht.com googleusercontent.com wikimedia.org",
+    " slimg.com sli.mg 500px.com pinterest.com pinimg.com twimg.com ggpht.com",
     "video": "youtube.com youtu.be youtube-nocookie.com vimeo.com dailymotion.com dai.ly twitch.tv liveleak.com"
     " streamable.com vid.me metacafe.com vine.co tiktok.com rutube.ru bitchute.com rumble.com coub.com livestream.com"
     " ustream.tv worldstarhiphop.com oddshot.tv pomf.se webmshare.com",
