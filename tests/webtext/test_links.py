@@ -267,7 +267,7 @@ def test_a_dump_cut_anywhere_gives_what_came_before_and_is_reported(ending, tmp_
     whole = COMPRESS[ending](dump(rows))
     chooser = random.Random(5)
     most = 0
-    for cut in (1, 5, *(chooser.randrange(1, len(whole) - 1) for _ in range(10)), len(whole) - 1):
+    for cut in (3, *(chooser.randrange(1, len(whole) - 1) for _ in range(5)), len(whole) - 1):
         path = tmp_path / f"RS_{cut}{ending}"
         path.write_bytes(whole[:cut])
         (tmp_path / "beside.txt").write_text("http://b.com/")
@@ -283,7 +283,7 @@ def test_a_dump_cut_anywhere_gives_what_came_before_and_is_reported(ending, tmp_
 
 @pytest.mark.parametrize("ending", [".zst", ".xz", ".bz2", ".gz"])
 def test_damaged_bytes_are_reported_and_stop_nothing(ending, tmp_path):
-    whole = bytearray(COMPRESS[ending](dump(generated(3000))))
+    whole = bytearray(COMPRESS[ending](dump(generated(1000))))
     chooser = random.Random(9)
     for number in range(10):
         damaged = bytearray(whole)
@@ -295,12 +295,12 @@ def test_damaged_bytes_are_reported_and_stop_nothing(ending, tmp_path):
     damages = {file["source"]: file["damage"] for file in report.files}
     assert sum(damage is not None for damage in damages.values()) >= 8
     assert damages[f"RS_followed{ending}"]
-    assert report.files[-1]["lines"] == 3000
+    assert report.files[-1]["lines"] == 1000
 
 
 def test_a_decompression_bomb_is_given_up_in_bounded_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("gpt2lab.webtext.compressed.FREE_EXPANSION_BYTES", 1 << 26)
-    bomb = bytes(1 << 28)
+    monkeypatch.setattr("gpt2lab.webtext.compressed.FREE_EXPANSION_BYTES", 1 << 25)
+    bomb = bytes(1 << 27)
     for ending in (".zst", ".xz", ".bz2", ".gz"):
         (tmp_path / f"RS_1{ending}").write_bytes(COMPRESS[ending](bomb))
     (tmp_path / "list.txt").write_text("http://a.com/")
@@ -384,7 +384,7 @@ def test_a_killed_run_goes_on_and_makes_the_same_bytes(tmp_path):
     chooser = random.Random(4)
     kept: set[tuple[str, int]] = set()
     killed = 0
-    for _ in range(4):
+    for _ in range(3):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         finished = len(list((out / "stages").glob("*.json")))
         deadline = time.monotonic() + 20
@@ -399,7 +399,7 @@ def test_a_killed_run_goes_on_and_makes_the_same_bytes(tmp_path):
         now = {(path.name, path.stat().st_mtime_ns) for path in (out / "stages").glob("*.json")}
         assert kept <= now  # what was done is not done again
         kept = now
-    assert killed >= 2
+    assert killed >= 1
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     assert [(out / name).read_bytes() for name in ("links.parquet", "domains.parquet")] == wanted
     assert not list(tmp_path.glob("out/**/.*partial"))
@@ -423,7 +423,9 @@ def test_a_finished_run_is_not_done_again_and_other_options_or_inputs_are(tmp_pa
 MEASURE = """
 import sys
 from pathlib import Path
+from gpt2lab.webtext import partitions
 from gpt2lab.webtext.links import LinksOptions, links
+partitions.ROWS_BUFFERED, partitions.ROWS_AT_ONCE = 1 << 13, 20_000
 report = links([Path(sys.argv[1])], Path(sys.argv[2]), LinksOptions(workers=1, minimum_score=1))
 print(report.links, Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 """
@@ -447,8 +449,8 @@ def test_memory_does_not_grow_with_the_dump(tmp_path):
         assert found == count
         return peak / 1024
 
-    # Both fill the buffer of the stage; Python objects for the difference alone would be over 100 MB.
-    small, large = peak_megabytes(140_000), peak_megabytes(420_000)
+    # Both fill the buffers, which are made small for it; as Python objects the difference would be some 80 MB.
+    small, large = peak_megabytes(25_000), peak_megabytes(200_000)
     assert large < small + 40
     assert large < 400
 

@@ -24,7 +24,7 @@ class PartitionWriter:
     """Writes rows, tuples in the schema's order, in bounded memory; use as a context manager."""
 
     def __init__(self, handle: Any, schema: pyarrow.Schema) -> None:
-        options = pyarrow.ipc.IpcWriteOptions(compression="lz4")
+        options = pyarrow.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
         self._writer = pyarrow.ipc.new_file(handle, schema, options=options)
         self._schema = schema
         self._rows: list[list[tuple[Any, ...]]] = [[] for _ in range(PARTITIONS)]
@@ -91,7 +91,8 @@ def read_parts(files: Sequence[Path], rows: Sequence[Sequence[int]]) -> Iterator
 
 
 def _batches(file: Path, wanted: range, within: tuple[int, int] | None) -> Iterator[pyarrow.RecordBatch]:
-    with pyarrow.OSFile(str(file)) as handle, pyarrow.ipc.open_file(handle) as reader:
+    options = pyarrow.ipc.IpcReadOptions(use_threads=False)  # batches are small
+    with pyarrow.OSFile(str(file)) as handle, pyarrow.ipc.open_file(handle, options=options) as reader:
         for number in range(reader.num_record_batches):
             if number % PARTITIONS not in wanted:
                 continue
