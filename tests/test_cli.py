@@ -66,11 +66,29 @@ def test_a_users_own_files_become_a_talking_model(my_texts, tmp_path):
     assert "The cat" + found["text"] + "\n" == text
 
 
+def test_links_of_a_dump_are_what_fetch_reads(tmp_path):
+    rows = [{"url": f"http://example.com/{n}", "score": n, "created_utc": 1_300_000_000} for n in range(6)]
+    (tmp_path / "RS_2011-01.zst").write_bytes(
+        zstandard.compress("".join(json.dumps(row) + "\n" for row in rows).encode())
+    )
+    done = run("links", tmp_path / "RS_2011-01.zst", "--out", tmp_path / "out")
+    assert done.stdout == ""
+    made, following = done.stderr.splitlines()[-2:]
+    assert "3 links of 6 lines" in made
+    assert following == f"next: gpt2lab fetch {tmp_path}/out/links.parquet --out pages/"
+    found = json.loads(run("links", tmp_path / "RS_2011-01.zst", "--out", tmp_path / "out", "--json").stdout)
+    assert (found["links"], found["dropped"], found["already_finished"]) == (3, {"score below 3": 3}, True)
+    assert (tmp_path / "out" / "report.html").read_text().startswith("<!DOCTYPE html>")
+    from gpt2lab.webtext.fetch import read_links
+
+    assert sorted(read_links(tmp_path / "out" / "links.parquet")) == [row["url"] for row in rows[3:]]
+
+
 def test_help_answers_at_once_and_names_every_verb():
     def seconds() -> float:
         start = time.perf_counter()
         text = run("--help").stdout
-        assert all(f"  {verb} " in text for verb in "fetch build tokenize train evaluate generate demo".split())
+        assert all(f"  {verb} " in text for verb in "links fetch build tokenize train evaluate generate demo".split())
         return time.perf_counter() - start
 
     assert min(seconds() for _ in range(5)) < 0.3
@@ -99,6 +117,10 @@ assert callable(gpt2lab.load)
         (["nope"], "no verb 'nope'"),
         (["build", "{empty}", "--out", "{out}"], "nothing to read here"),
         (["build", "{empty}/absent", "--out", "{out}"], "no such file"),
+        (["links", "{empty}", "--out", "{out}"], "no links here"),
+        (["links", "{empty}/RS_2011-01.zst", "--out", "{out}"], "no such file"),
+        (["links", "{bad_recipe}", "--out", "{out}"], "nothing could be read"),
+        (["links", "{bad_recipe}", "--out", "{out}", "--compare", "{bad_recipe}"], "line 1 is not a count"),
         (["fetch", "{empty}/links.txt", "--out", "{out}"], "no such file"),
         (["tokenize", "{empty}", "--out", "{out}"], "no documents here"),
         (["train", "{empty}", "--out", "{out}"], "gpt2lab tokenize"),

@@ -31,6 +31,39 @@ def _told(command: str) -> str:
     return f"next: {command}"
 
 
+def _links() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.webtext.links import LinksOptions, links
+    from gpt2lab.webtext.links_report import write_links_report
+
+    def command(
+        inputs: tyro.conf.Positional[tuple[Path, ...]],
+        out: Path,
+        options: Annotated[LinksOptions, tyro.conf.arg(name="")] = LinksOptions(),  # noqa: B008 - frozen
+        compare: Path | None = None,
+        json: bool = False,
+    ) -> None:
+        """Gather the links of Reddit dumps and lists: each once, with its karma, what holds no text left out.
+
+        Args:
+            inputs: files or folders of RS_* dumps (.zst .xz .bz2 .gz .jsonl), URL lists (.txt), links.parquet
+            out: folder for links.parquet, domains.parquet and the report
+            compare: OpenAI's published domains.txt, to put its 1,000 domains beside ours
+            json: print the report as JSON
+        """
+        report = links(inputs, out, options, compare)
+        write_links_report(report, out, _command_line())
+        if json:
+            return _print_json(report)
+        found = " (found finished)" if report.already_finished else ""
+        say(f"{out}: {report.links:,} links of {report.lines:,} lines{found}; why the rest went: {out}/report.html")
+        say(_told(f"gpt2lab fetch {out}/links.parquet --out pages/"))
+        return None
+
+    return command
+
+
 def _fetch() -> Callable[..., None]:
     import tyro
 
@@ -270,6 +303,7 @@ def _demo() -> Callable[..., None]:
 
 
 VERBS = {
+    "links": Verb("Reddit dumps, URL lists -> links worth fetching, each once", _links),
     "fetch": Verb("links -> pages: fetch them politely into WARC files", _fetch),
     "build": Verb("pages, texts -> documents: extract, filter, remove duplicates", _build),
     "tokenize": Verb("documents -> token shards, with GPT-2's tokenizer or your own", _tokenize),
