@@ -19,8 +19,9 @@ import pytest
 from warcio.archiveiterator import ArchiveIterator
 
 from gpt2lab.base.errors import BadInput, BadOption, NoSpace, UserError
-from gpt2lab.webtext import fetch as fetch_module
-from gpt2lab.webtext.fetch import FetchOptions, fetch, is_public, read_links, retry_after_seconds
+from gpt2lab.webtext import addresses
+from gpt2lab.webtext.addresses import is_public
+from gpt2lab.webtext.fetch import FetchOptions, fetch, read_links, retry_after_seconds
 
 QUICK = {"allow_private": True, "minimum_gap_seconds": 0.0, "backoff_seconds": 0.05, "timeout_seconds": 10.0}
 
@@ -147,7 +148,7 @@ def test_a_compressed_page_is_archived_decoded_with_a_true_length(tmp_path):
 def test_warc_files_are_rotated_when_full(tmp_path):
     with site(hello) as web:
         links = [f"{web.base}/{number}" for number in range(4)]
-        fetch(links, tmp_path, FetchOptions(**QUICK, warc_bytes=1500))
+        fetch(links, tmp_path, FetchOptions(**QUICK, warc_bytes=2200))
     assert [path.name for path in sorted(tmp_path.glob("pages-*"))] == ["pages-00000.warc.gz", "pages-00001.warc.gz"]
     assert len(archived(tmp_path)) == 4
 
@@ -309,7 +310,7 @@ def test_a_private_address_is_refused_however_it_is_written(tmp_path, host):
 
 def test_a_private_address_is_refused_even_after_a_redirect(tmp_path, monkeypatch):
     # No test can serve from a public address, so the first of these two plays one.
-    monkeypatch.setattr(fetch_module, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(addresses, "is_public", lambda address: address == "127.0.0.1")
     with site(hello, address="127.0.0.2") as hidden:
         with site(lambda handler: answer(handler, 301, Location=f"{hidden.base}/secret")) as web:
             fetch([f"{web.base}/"], tmp_path, FetchOptions(minimum_gap_seconds=0.0))
