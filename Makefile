@@ -29,8 +29,8 @@ test-interop: $(VENV)/.ready-interop
 	$(BIN)/python -m pytest -m interop
 
 check: $(VENV)/.ready-check
-	$(BIN)/ruff format --check src tests docs
-	$(BIN)/ruff check src tests docs
+	$(BIN)/ruff format --check src tests docs benchmarks
+	$(BIN)/ruff check src tests docs benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/write_cli_reference.py --check
@@ -39,8 +39,8 @@ docs: $(VENV)/.ready-check
 	$(BIN)/python docs/write_cli_reference.py
 
 format: $(VENV)/.ready-check
-	$(BIN)/ruff format src tests docs
-	$(BIN)/ruff check --fix src tests docs
+	$(BIN)/ruff format src tests docs benchmarks
+	$(BIN)/ruff check --fix src tests docs benchmarks
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
