@@ -44,6 +44,7 @@ class Run:
 
     @property
     def pages_per_second(self) -> float:
+        """Pages over the whole wall-clock time."""
         return self.pages / self.seconds
 
 
@@ -158,7 +159,7 @@ def summarize(runs: Sequence[Run], pages: int) -> dict[str, Any]:
 
 def print_table(runs: Sequence[Run], figures: dict[str, Any]) -> None:
     """Ours, the peer, the limit, the ratio."""
-    print(f"{figures['pages']:,} pages of {HOSTS} hosts, a gap of {GAP_SECONDS} s, latency of 20 to 50 ms, 2 sides")
+    print(f"{figures['pages']:,} pages of {HOSTS} hosts, a gap of {GAP_SECONDS} s, latency of 20 to 50 ms")
     print(f"{'':12}{'pages/s':>10}{'(range)':>16}{'CPU ms/page':>13}{'memory MB':>11}{'WARC MB':>9}{'short gaps':>12}")
     for who in ("gpt2lab", "scrapy"):
         some = [run for run in runs if run.who == who]

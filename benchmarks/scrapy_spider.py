@@ -17,19 +17,24 @@ LINKS, WARC, GAP, CONCURRENCY = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.
 
 
 def pairs(headers: scrapy.http.Headers) -> list[tuple[str, str]]:
+    """Headers as warcio wants them."""
     return [(name.decode(), value.decode("latin-1")) for name, values in headers.items() for value in values]
 
 
 class PagesToWarc(scrapy.Spider):
+    """Asks for every link and writes each answer."""
+
     name = "pages_to_warc"
 
     async def start(self) -> AsyncIterator[scrapy.Request]:
+        """Every link, in the order of the list."""
         self.file = WARC.open("wb")
         self.writer = WARCWriter(self.file, gzip=True, warc_version="1.1")
         for link in LINKS.read_text().split():
             yield scrapy.Request(link)
 
     def parse(self, response: scrapy.http.Response) -> Iterator[None]:
+        """Write the records of one page."""
         http = StatusAndHeaders(f"{response.status} OK", pairs(response.headers), protocol="HTTP/1.1")
         page = self.writer.create_warc_record(
             response.url, "response", payload=io.BytesIO(response.body), length=len(response.body), http_headers=http
@@ -40,6 +45,7 @@ class PagesToWarc(scrapy.Spider):
         yield from ()
 
     def closed(self, _: str) -> None:
+        """Close the file."""
         self.file.close()
 
 

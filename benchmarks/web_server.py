@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-
 from pydoc_data.topics import topics
 
 LATENCY_SECONDS = (0.020, 0.050)

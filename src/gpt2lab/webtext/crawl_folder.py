@@ -6,7 +6,6 @@ The WARC being written is called `.part` and becomes a `.warc.gz` when it is ful
 import fcntl
 import json
 import os
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import IO
 from gpt2lab.base.errors import BadInput, BadOption, explain_full_disk
 from gpt2lab.base.files import sync_file, whole_file
 from gpt2lab.webtext.addresses import host_number, host_of_link
+from gpt2lab.webtext.scratch import ScratchDatabase
 from gpt2lab.webtext.warc_out import (
     LOG_FIELD,
     SMALLEST_REPEAT,
@@ -184,24 +184,21 @@ class _Seen:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        path.unlink(missing_ok=True)
-        # Written by one thread at a time, not always the same; nothing here outlives the run, so no journal.
-        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        for pragma in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE", "cache_size = -8192"):
-            self._database.execute(f"PRAGMA {pragma}")
-        self._database.execute("CREATE TABLE seen (id TEXT PRIMARY KEY, url TEXT, date TEXT) WITHOUT ROWID")
+        self._scratch = ScratchDatabase(path, cache_kib=8192)
+        self._scratch.connection.execute("CREATE TABLE seen (id TEXT PRIMARY KEY, url TEXT, date TEXT) WITHOUT ROWID")
 
     def close(self) -> None:
-        self._database.close()
-        self._path.unlink(missing_ok=True)
+        self._scratch.close()
 
     def add(self, link: str, digest: str, original: Original) -> None:
         row = (_seen_id(link, digest), original.url, original.date)
-        self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", row)
+        with self._scratch.full_disk_explained():
+            self._scratch.connection.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", row)
 
     def find(self, link: str, digest: str) -> Original | None:
-        found = self._database.execute("SELECT url, date FROM seen WHERE id = ?", (_seen_id(link, digest),)).fetchone()
+        found = self._scratch.connection.execute(
+            "SELECT url, date FROM seen WHERE id = ?", (_seen_id(link, digest),)
+        ).fetchone()
         return Original(*found) if found else None
 
 

@@ -190,7 +190,7 @@ class _Crawl:
         known = host.robots.get(origin)
         if known is None or (known.done() and known.result().until < time.monotonic()):
             known = host.robots[origin] = asyncio.create_task(self._read_robots(origin / "robots.txt"))
-        rules = await asyncio.shield(known)
+        rules = await known
         host.robots_bytes = sum(task.result().size for task in host.robots.values() if task.done())
         if refusal := rules.forbids(str(url), self.options.robots_name):
             raise NoPage(refusal, str(url))

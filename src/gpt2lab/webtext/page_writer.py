@@ -9,6 +9,7 @@ from gpt2lab.webtext.warc_out import FetchedPage, LogLine
 
 MOST_BYTES_WAITING = 32 << 20
 MOST_ITEMS_AT_ONCE = 64
+_ITEM_BYTES = 2048  # an item's headers and addresses, roughly
 
 Item = FetchedPage | LogLine
 
@@ -19,7 +20,7 @@ class PageWriter:
     def __init__(self, folder: CrawlFolder) -> None:
         self._folder = folder
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
-        self._thread = Thread(target=self._write_all, name="page-writer")
+        self._thread = Thread(target=self._write_all, name="page-writer", daemon=True)
         self._loop = asyncio.get_running_loop()
         self._failed: asyncio.Future[None] = self._loop.create_future()
         self._room = asyncio.Event()
@@ -45,7 +46,8 @@ class PageWriter:
 
     async def add(self, item: Item) -> None:
         """Hand over a page or a log line; waits while too much is waiting."""
-        await self._room.wait()
+        while self._waiting_bytes > MOST_BYTES_WAITING:
+            await self._room.wait()
         size = _size(item)
         self._waiting_bytes += size
         if self._waiting_bytes > MOST_BYTES_WAITING:
@@ -80,4 +82,4 @@ class PageWriter:
 
 
 def _size(item: Item) -> int:
-    return len(item.body) if isinstance(item, FetchedPage) else 0
+    return _ITEM_BYTES + (len(item.body) if isinstance(item, FetchedPage) else 0)

@@ -4,8 +4,6 @@ A scratch database, made anew for every run from the list of links and the log. 
 ten million links need no more memory than ten thousand, however they are spread over hosts.
 """
 
-import os
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -13,8 +11,8 @@ from pathlib import Path
 
 import xxhash
 
-from gpt2lab.base.errors import explain_full_disk
 from gpt2lab.webtext.addresses import host_number, host_of_link
+from gpt2lab.webtext.scratch import ScratchDatabase
 
 _LINKS_AT_ONCE = 64
 _DONE = 1 << 62
@@ -59,12 +57,12 @@ class Plan:
         on_progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.given = 0
-        self._path, self._takes_host, self._on_progress = path, takes_host, on_progress
-        with explain_full_disk(path):
-            path.unlink(missing_ok=True)
-            self._database = sqlite3.connect(path, isolation_level=None)
+        self._takes_host, self._on_progress = takes_host, on_progress
+        self._scratch = ScratchDatabase(path, cache_kib=16384)
+        self._database = self._scratch.connection
         try:
-            self._make(links, done)
+            with self._scratch.full_disk_explained():
+                self._make(links, done)
         except BaseException:
             self.close()
             raise
@@ -77,31 +75,21 @@ class Plan:
 
     def close(self) -> None:
         """Forget the plan."""
-        self._database.close()
-        self._path.unlink(missing_ok=True)
+        self._scratch.close()
 
     def _make(self, links: Iterable[str], done: Iterable[str]) -> None:
         run = self._database.execute
-        try:
-            # Nothing here outlives the run, so nothing needs a journal.
-            for pragma in ("journal_mode = OFF", "synchronous = OFF", "temp_store = FILE", "cache_size = -16384"):
-                run(f"PRAGMA {pragma}")
-            run("CREATE TABLE given (position INTEGER, host INTEGER, hash INTEGER, url BLOB)")
-            run("BEGIN")
-            rows = chain(self._rows_of_links(links), self._rows_of_done(done))
-            self._database.executemany("INSERT INTO given VALUES (?, ?, ?, ?)", rows)
-            run("COMMIT")
-            for statement in _SORT.format(done=_DONE).split(";"):
-                run(statement)
-            (self.skipped,) = run("SELECT count(*) FROM fresh WHERE done > 0").fetchone()
-            (self.links,) = run("SELECT count(*) FROM link").fetchone()
-            (self.hosts,) = run("SELECT count(*) FROM queue").fetchone()
-            run("DROP TABLE fresh")
-        except sqlite3.OperationalError as error:
-            if "full" in str(error):  # the disk, in SQLite's words
-                with explain_full_disk(self._path):
-                    raise OSError(28, os.strerror(28)) from error
-            raise
+        run("CREATE TABLE given (position INTEGER, host INTEGER, hash INTEGER, url BLOB)")
+        run("BEGIN")
+        rows = chain(self._rows_of_links(links), self._rows_of_done(done))
+        self._database.executemany("INSERT INTO given VALUES (?, ?, ?, ?)", rows)
+        run("COMMIT")
+        for statement in _SORT.format(done=_DONE).split(";"):
+            run(statement)
+        (self.skipped,) = run("SELECT count(*) FROM fresh WHERE done > 0").fetchone()
+        (self.links,) = run("SELECT count(*) FROM link").fetchone()
+        (self.hosts,) = run("SELECT count(*) FROM queue").fetchone()
+        run("DROP TABLE fresh")
 
     def _rows_of_links(self, links: Iterable[str]) -> Iterator[tuple[int, int, int, bytes]]:
         for link in links:
