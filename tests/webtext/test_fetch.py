@@ -111,6 +111,20 @@ def test_shards_together_bring_the_same_pages_as_one_crawl(tmp_path):
     assert sorted(page for pages in shards for page in pages) == sorted(archived(tmp_path / "whole"))
 
 
+def test_a_shard_without_hosts_says_so(tmp_path, capsys):
+    with site(hello) as web:
+        found = [fetch([f"{web.base}/"], tmp_path / f"{n}", FetchOptions(**QUICK, shard=f"{n}/2")) for n in (1, 2)]
+    assert sorted(summary.pages for summary in found) == [0, 1]
+    assert "no host" in capsys.readouterr().err
+
+
+def test_a_list_that_can_not_be_read_leaves_no_folder_behind(tmp_path):
+    for name in ("absent.txt", "what.csv"):
+        with pytest.raises(BadInput):
+            fetch(tmp_path / name, tmp_path / "pages", FetchOptions())
+    assert not (tmp_path / "pages").exists()
+
+
 def test_a_file_of_links_is_streamed_and_one_without_links_is_named(tmp_path):
     (tmp_path / "none.txt").write_text("# nothing\n")
     with pytest.raises(BadInput, match=r"none\.txt: holds no links"):

@@ -1,6 +1,7 @@
 """Hosts that are slow, broken or hostile, played by real servers on loopback."""
 
 import gzip
+import random
 import shutil
 import socket
 import ssl
@@ -314,3 +315,30 @@ def test_a_redirect_with_control_characters_or_far_too_long_is_no_way_out(tmp_pa
     lines = {line["url"].removeprefix(base): line["error"] for line in log_lines(tmp_path)}
     assert lines["/nul"] in ("bad_url", "bad_answer", "connection")
     assert lines["/long"] is None
+    assert f"{base}/{'a' * 7000}" in [url for url, _ in archived(tmp_path)]
+
+
+def test_headers_in_any_encoding_are_archived_and_leave_the_record_readable(tmp_path):
+    lines = [b"HTTP/1.1 200 Tr\xe8s bien", b"X-Name: Gr\xfc\xdfe \xe2\x82\xac", b"X-Empty:", b"Content-Length: 2"]
+    with raw_server(reply(b"\r\n".join([*lines, b"", b"ok"]))) as (base, _):
+        fetch([f"{base}/"], tmp_path, FetchOptions(**QUICK))
+    assert archived(tmp_path) == [(f"{base}/", b"ok")]
+
+
+def test_no_bytes_in_an_answer_stop_the_crawl_or_make_a_file_unreadable(tmp_path):
+    chooser = random.Random(5)
+    template = head("Content-Type: text/html; charset=utf-8", "X-Some: thing", "Content-Length: 5", status="200 Fine")
+
+    def damaged(connection, path):
+        data = bytearray(template + b"hello")
+        for _ in range(int(path[1:]) % 4 + 1):
+            data[chooser.randrange(9, len(data))] = chooser.randrange(256)
+        connection.sendall(data)
+
+    options = FetchOptions(**{**QUICK, "timeout_seconds": 1.0}, retries=0)
+    with raw_server(damaged) as (base, _):
+        links = [f"{base}/{number}" for number in range(300)]
+        fetch(links, tmp_path, options)
+    lines = log_lines(tmp_path)
+    assert sorted(line["url"] for line in lines) == sorted(links)
+    assert len(archived(tmp_path)) == sum(line["error"] is None for line in lines) > 50

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from aiohttp.abc import AbstractResolver
@@ -58,10 +59,15 @@ def fetch(
     Raises UserError for an empty list, a folder that is in use or holds something else, and a full disk.
     """
     start = time.monotonic()
-    with CrawlFolder(out, options.warc_bytes, options.agent_line) as folder, _plan(links, folder, options) as plan:
-        if not plan.given:
-            named = f"{links}: holds no links." if isinstance(links, Path) else "links: the list is empty"
-            raise BadInput(f"{named}; give at least one link.")
+    stream = stream_links(links) if isinstance(links, Path) else iter(links)
+    first = next(stream, None)
+    if first is None:
+        said = f"{links}: holds no links" if isinstance(links, Path) else "links: the list is empty"
+        raise BadInput(f"{said}; give at least one link.")
+    with (
+        CrawlFolder(out, options.warc_bytes, options.agent_line) as folder,
+        _plan(chain([first], stream), folder, options) as plan,
+    ):
         crawl = _Crawl(options, folder, resolver)
         if plan.links:
             with progress_bar("fetch", total=plan.links, unit="pages") as bar:
@@ -69,20 +75,21 @@ def fetch(
                     asyncio.run(crawl.run(plan, bar))
                 except ExceptionGroup as group:  # of the workers; the first is the cause, the others were cancelled
                     raise group.exceptions[0] from group
-        else:
+        elif plan.skipped:
             say(f"{out}: all {plan.skipped:,} links were fetched before; nothing to do.")
+        else:
+            say(f"{out}: no host of the list belongs to shard {options.shard}; nothing to do.")
         skipped = plan.skipped
     return FetchSummary(crawl.pages, dict(crawl.errors), crawl.bytes, time.monotonic() - start, skipped)
 
 
-def _plan(links: Path | Iterable[str], folder: CrawlFolder, options: FetchOptions) -> Plan:
-    stream = stream_links(links) if isinstance(links, Path) else links
+def _plan(links: Iterable[str], folder: CrawlFolder, options: FetchOptions) -> Plan:
     with progress_bar("plan", unit="links") as bar:
         return Plan(
             folder.path / ".plan.sqlite",
-            stream,
+            links,
             folder.take_up(),
-            lambda host: options.takes_host(host),
+            options.takes_host,
             lambda count: bar.advance(count - bar.done),
         )
 

@@ -80,7 +80,7 @@ class HttpClient:
                 return Answer(
                     url=url,
                     status=response.status,
-                    reason=response.reason or "",
+                    reason=(response.reason or "").encode("ascii", errors="replace").decode(),
                     headers=headers,
                     request_headers=list(response.request_info.headers.items()),
                     body=await self._read(response, cut_at) if response.status == 200 else b"",

