@@ -3,6 +3,7 @@
 # make test-interop  what needs a browser (chromium) beside Python
 # make check         format, lint, types, storeys, generated docs
 # make docs          write docs/cli.md again        make format   write the code in one style
+# make bench-NAME    a benchmark beside its peers, e.g. make bench-fetch BENCH="--json fetch.json"
 # make clean         remove .venv and caches
 #
 # PYTHON=python3.12 picks a Python. TORCH_INDEX_URL=https://... picks another index for PyTorch, for machines where the
@@ -13,6 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 DEMO ?=
+BENCH ?=
 
 .PHONY: help demo test test-interop check docs format clean
 
@@ -29,8 +31,8 @@ test-interop: $(VENV)/.ready-interop
 	$(BIN)/python -m pytest -m interop
 
 check: $(VENV)/.ready-check
-	$(BIN)/ruff format --check src tests docs
-	$(BIN)/ruff check src tests docs
+	$(BIN)/ruff format --check src tests docs benchmarks
+	$(BIN)/ruff check src tests docs benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/write_cli_reference.py --check
@@ -39,11 +41,16 @@ docs: $(VENV)/.ready-check
 	$(BIN)/python docs/write_cli_reference.py
 
 format: $(VENV)/.ready-check
-	$(BIN)/ruff format src tests docs
-	$(BIN)/ruff check --fix src tests docs
+	$(BIN)/ruff format src tests docs benchmarks
+	$(BIN)/ruff check --fix src tests docs benchmarks
+
+bench-%: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.$* $(BENCH)
+
+bench-fetch: $(VENV)-scrapy/.ready
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # PyTorch first: another package that asks for it may bring a build of several gigabytes.
@@ -65,4 +72,11 @@ $(VENV)/.ready-interop: $(VENV)/.ready-test
 
 $(VENV)/.ready-check: $(VENV)/.ready
 	@$(PIP) --editable '.[test,check]'
+	@touch $@
+
+# Peers, each in an environment of its own.
+$(VENV)-scrapy/.ready:
+	@echo "setting up $(VENV)-scrapy (once)"
+	@test -x $(VENV)-scrapy/bin/python || $(PYTHON) -m venv $(VENV)-scrapy
+	@$(VENV)-scrapy/bin/python -m pip --disable-pip-version-check install --quiet 'scrapy==2.19.0' 'warcio==1.8.1'
 	@touch $@

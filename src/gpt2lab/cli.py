@@ -67,7 +67,7 @@ def _links() -> Callable[..., None]:
 def _fetch() -> Callable[..., None]:
     import tyro
 
-    from gpt2lab.webtext.fetch import FetchOptions, fetch, read_links
+    from gpt2lab.webtext.fetch import FetchOptions, fetch
 
     def command(
         links: tyro.conf.Positional[Path],
@@ -82,7 +82,7 @@ def _fetch() -> Callable[..., None]:
             out: folder for pages-*.warc.gz and fetch.jsonl
             json: print the summary as JSON
         """
-        summary = fetch(read_links(links), out, options)
+        summary = fetch(links, out, options)
         if json:
             return _print_json(summary)
         failed = f", {sum(summary.errors.values()):,} failed ({summary.errors})" if summary.errors else ""

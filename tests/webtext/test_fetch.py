@@ -8,113 +8,23 @@ import threading
 import time
 import tracemalloc
 from collections import Counter
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import pairwise
+from contextlib import ExitStack
 
 import fastwarc
 import pyarrow
 import pyarrow.parquet
 import pytest
+from tests.webtext.web_site import QUICK, answer, archived, check_gaps, error_of, hello, log_lines, site
 from warcio.archiveiterator import ArchiveIterator
 
 from gpt2lab.base.errors import BadInput, BadOption, NoSpace, UserError
-from gpt2lab.webtext import fetch as fetch_module
-from gpt2lab.webtext.fetch import FetchOptions, fetch, is_public, read_links, retry_after_seconds
-
-QUICK = {"allow_private": True, "minimum_gap_seconds": 0.0, "backoff_seconds": 0.05, "timeout_seconds": 10.0}
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def handle_error(self, *_):
-        pass
-
-
-class Site:
-    """A web server whose pages are a function of the request; `log` has (path, start, end) of each request."""
-
-    def __init__(self, base, log):
-        self.base, self.log = base, log
-
-    def paths(self):
-        return [path for path, _, _ in self.log]
-
-
-@contextmanager
-def site(respond, address="127.0.0.1", robots=None):
-    log = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def do_GET(self):
-            start = time.monotonic()
-            if self.path == "/robots.txt" and robots is None:
-                answer(self, 404)
-            elif self.path == "/robots.txt":
-                answer(self, *robots) if isinstance(robots, tuple) else answer(self, 200, robots)
-            else:
-                respond(self)
-            log.append((self.path, start, time.monotonic()))
-
-        def log_message(self, *_):
-            pass
-
-    server = Server((address, 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield Site(f"http://{address}:{server.server_port}", log)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def answer(handler, status, body="", **headers):
-    data = body.encode() if isinstance(body, str) else body
-    handler.send_response(status)
-    for name, value in headers.items():
-        handler.send_header(name.replace("_", "-"), value)
-    handler.send_header("Content-Length", str(len(data)))
-    handler.end_headers()
-    handler.wfile.write(data)
-
-
-def hello(handler):
-    answer(handler, 200, f"<p>This is {handler.path}", Content_Type="text/html; charset=utf-8")
-
-
-def log_lines(out):
-    return [json.loads(line) for line in (out / "fetch.jsonl").read_text().splitlines()]
-
-
-def error_of(out):
-    (line,) = log_lines(out)
-    return line["error"]
-
-
-def archived(out):
-    """The pages in all WARC files, by warcio with digests checked; fastwarc must see the same ones."""
-    pages, seen_by_fastwarc = [], []
-    for path in sorted(out.glob("*.warc.gz")):
-        with path.open("rb") as handle:
-            pages.extend(
-                (record.rec_headers.get_header("WARC-Target-URI"), record.content_stream().read())
-                for record in ArchiveIterator(handle, check_digests="raise")
-                if record.rec_type == "response"
-            )
-        with path.open("rb") as handle:
-            seen_by_fastwarc.extend(
-                (record.headers["WARC-Target-URI"], record.reader.read())
-                for record in fastwarc.ArchiveIterator(handle, record_types=fastwarc.WarcRecordType.response)
-            )
-    assert pages == seen_by_fastwarc
-    return pages
+from gpt2lab.webtext import addresses
+from gpt2lab.webtext.addresses import is_public
+from gpt2lab.webtext.fetch import FetchOptions, fetch, read_links, retry_after_seconds
+from gpt2lab.webtext.pages import Page, Unreadable
+from gpt2lab.webtext.read import input_files, read_pages
+from gpt2lab.webtext.warc_in import REPEAT
+from gpt2lab.webtext.warc_out import payload_digest
 
 
 def test_pages_arrive_in_warc_files_that_any_reader_reads_and_each_link_has_one_log_line(tmp_path):
@@ -144,10 +54,91 @@ def test_a_compressed_page_is_archived_decoded_with_a_true_length(tmp_path):
         assert record.http_headers.get_header("X-Archive-Orig-Content-Encoding") == "gzip"
 
 
+def test_a_page_has_its_request_its_circumstances_and_true_digests(tmp_path):
+    with site(lambda h: answer(h, 302, Location="/b") if h.path == "/a" else hello(h)) as web:
+        fetch([f"{web.base}/a"], tmp_path, FetchOptions(**QUICK))
+    with next(tmp_path.glob("*.warc.gz")).open("rb") as handle:
+        found = {r.rec_type: (r.rec_headers, r.content_stream().read(), r) for r in ArchiveIterator(handle)}
+    assert list(found) == ["warcinfo", "request", "metadata", "response"]
+    response, body, _ = found["response"]
+    assert response.protocol == "WARC/1.1"
+    assert response.get_header("WARC-IP-Address") == "127.0.0.1"
+    assert response.get_header("WARC-Payload-Digest") == payload_digest(body) == log_lines(tmp_path)[0]["digest"]
+    assert response.get_header("WARC-Block-Digest")
+    for kind in ("request", "metadata"):
+        assert found[kind][0].get_header("WARC-Concurrent-To") == response.get_header("WARC-Record-ID")
+        assert found[kind][0].get_header("WARC-Date") == response.get_header("WARC-Date")
+    facts = dict(line.split(": ", 1) for line in found["metadata"][1].decode().splitlines())
+    assert facts["via"] == f"{web.base}/a"
+    assert facts["hopsFromSeed"] == "R"
+    assert int(facts["fetchTimeMs"]) >= 0
+
+
+def test_the_same_bytes_are_stored_once_a_host_and_the_repeat_says_where(tmp_path):
+    long, short = "the same words " * 200, "too short to matter"
+    with site(lambda handler: answer(handler, 200, short if "short" in handler.path else long)) as web:
+        links = [f"{web.base}/{name}" for name in ("a", "b", "short", "short2")]
+        summary = fetch(links[:1], tmp_path, FetchOptions(**QUICK))
+        summary = fetch(links, tmp_path, FetchOptions(**QUICK))  # repeats are known after a new start too
+    assert summary.pages == 3
+    assert [url for url, _ in archived(tmp_path)] == [links[0], links[2], links[3]]
+    assert [url for url, _ in archived(tmp_path, "revisit")] == [links[1]]
+    lines = log_lines(tmp_path)
+    assert [line["repeat_of"] for line in lines] == [None, links[0], None, None]
+    with (tmp_path / lines[1]["warc"]).open("rb") as handle:
+        handle.seek(lines[1]["offset"])
+        head = next(iter(ArchiveIterator(handle))).rec_headers
+    assert head.get_header("WARC-Profile") == "http://netpreserve.org/warc/1.1/revisit/identical-payload-digest"
+    assert head.get_header("WARC-Refers-To-Target-URI") == links[0]
+    assert head.get_header("WARC-Refers-To-Date") == lines[0]["date"]
+    assert head.get_header("WARC-Payload-Digest") == lines[0]["digest"]
+    read = [item for file in input_files([tmp_path]) for item in read_pages(file)]
+    assert Counter(item.reason for item in read if isinstance(item, Unreadable)) == {REPEAT: 1}
+    assert sum(isinstance(item, Page) for item in read) == 3
+
+
+def test_shards_together_bring_the_same_pages_as_one_crawl(tmp_path):
+    with ExitStack() as stack:
+        webs = [stack.enter_context(site(hello, f"127.0.0.{number}")) for number in range(1, 9)]
+        links = [f"{web.base}/{'x' * 1200}{number % 3}" for number in range(6) for web in webs]
+        fetch(links, tmp_path / "whole", FetchOptions(**QUICK))
+        for index in (1, 2, 3):
+            fetch(links, tmp_path / f"shard{index}", FetchOptions(**QUICK, shard=f"{index}/3"))
+    shards = [archived(tmp_path / f"shard{index}") for index in (1, 2, 3)]
+    hosts = [{url.partition("/x")[0] for url, _ in pages} for pages in shards]
+    assert sum(map(len, hosts)) == len(webs) == len(set.union(*hosts))
+    assert sum(bool(some) for some in hosts) > 1
+    assert sorted(page for pages in shards for page in pages) == sorted(archived(tmp_path / "whole"))
+
+
+def test_a_shard_without_hosts_says_so(tmp_path, capsys):
+    with site(hello) as web:
+        found = [fetch([f"{web.base}/"], tmp_path / f"{n}", FetchOptions(**QUICK, shard=f"{n}/2")) for n in (1, 2)]
+    assert sorted(summary.pages for summary in found) == [0, 1]
+    assert "no host" in capsys.readouterr().err
+
+
+def test_a_list_that_can_not_be_read_leaves_no_folder_behind(tmp_path):
+    for name in ("absent.txt", "what.csv"):
+        with pytest.raises(BadInput):
+            fetch(tmp_path / name, tmp_path / "pages", FetchOptions())
+    assert not (tmp_path / "pages").exists()
+
+
+def test_a_file_of_links_is_streamed_and_one_without_links_is_named(tmp_path):
+    (tmp_path / "none.txt").write_text("# nothing\n")
+    with pytest.raises(BadInput, match=r"none\.txt: holds no links"):
+        fetch(tmp_path / "none.txt", tmp_path / "pages", FetchOptions())
+    with site(hello) as web:
+        (tmp_path / "some.txt").write_text(f"{web.base}/1\n{web.base}/2\n{web.base}/1\n")
+        assert fetch(tmp_path / "some.txt", tmp_path / "pages", FetchOptions(**QUICK)).pages == 2
+    assert not [path.name for path in (tmp_path / "pages").iterdir() if path.name.startswith(".")]
+
+
 def test_warc_files_are_rotated_when_full(tmp_path):
     with site(hello) as web:
         links = [f"{web.base}/{number}" for number in range(4)]
-        fetch(links, tmp_path, FetchOptions(**QUICK, warc_bytes=1500))
+        fetch(links, tmp_path, FetchOptions(**QUICK, warc_bytes=2200))
     assert [path.name for path in sorted(tmp_path.glob("pages-*"))] == ["pages-00000.warc.gz", "pages-00001.warc.gz"]
     assert len(archived(tmp_path)) == 4
 
@@ -169,6 +160,10 @@ def test_a_finished_crawl_run_again_says_so_and_asks_for_nothing(tmp_path, capsy
 CRAWL = """
 import sys
 from pathlib import Path
+from gpt2lab.webtext.warc_in import REPEAT
+from gpt2lab.webtext.warc_out import payload_digest
+from gpt2lab.webtext.pages import Page, Unreadable
+from gpt2lab.webtext.read import input_files, read_pages
 from gpt2lab.webtext.fetch import FetchOptions, fetch, read_links
 fetch(read_links(Path(sys.argv[1])), Path(sys.argv[2]),
       FetchOptions(allow_private=True, minimum_gap_seconds=0.0, warc_bytes=20_000))
@@ -257,12 +252,6 @@ def test_a_redirect_into_what_robots_txt_forbids_is_not_followed(tmp_path):
     assert error_of(tmp_path) == "robots"
 
 
-def check_gaps(log, gap):
-    log = sorted(log, key=lambda entry: entry[1])
-    for (_, _, end), (_, start, _) in pairwise(log):
-        assert start - end > gap - 0.03
-
-
 def test_one_request_at_a_time_and_a_gap_after_each_one_to_a_host(tmp_path):
     with site(hello) as web:
         fetch([f"{web.base}/{i}" for i in range(4)], tmp_path, FetchOptions(**{**QUICK, "minimum_gap_seconds": 0.2}))
@@ -309,7 +298,7 @@ def test_a_private_address_is_refused_however_it_is_written(tmp_path, host):
 
 def test_a_private_address_is_refused_even_after_a_redirect(tmp_path, monkeypatch):
     # No test can serve from a public address, so the first of these two plays one.
-    monkeypatch.setattr(fetch_module, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(addresses, "is_public", lambda address: address == "127.0.0.1")
     with site(hello, address="127.0.0.2") as hidden:
         with site(lambda handler: answer(handler, 301, Location=f"{hidden.base}/secret")) as web:
             fetch([f"{web.base}/"], tmp_path, FetchOptions(minimum_gap_seconds=0.0))
@@ -506,7 +495,16 @@ def test_we_say_who_we_are_and_who_to_write_to(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", [{"concurrency": 0}, {"minimum_gap_seconds": -1}, {"timeout_seconds": 0}, {"contact": "a\r\nb: c"}]
+    "option",
+    [
+        {"concurrency": 0},
+        {"minimum_gap_seconds": -1},
+        {"timeout_seconds": 0},
+        {"contact": "a\r\nb: c"},
+        {"shard": "0/3"},
+        {"shard": "4/3"},
+        {"shard": "3"},
+    ],
 )
 def test_options_that_cannot_be_meant_are_refused(option):
     with pytest.raises(BadOption):

@@ -157,7 +157,7 @@ class _Demo:
                     with whole_file(links_file, "w") as handle:
                         handle.writelines(f"{link}\n" for link in collect_links(url)[: self.options.pages])
                 options = FetchOptions(minimum_gap_seconds=0.0, allow_private=True, contact="gpt2lab demo on loopback")
-                fetch(read_links(links_file), folder, options)
+                fetch(links_file, folder, options)
         return sum(json.loads(line)["error"] is None for line in log.read_text(encoding="utf-8").splitlines())
 
     def _build(self) -> BuildReport:

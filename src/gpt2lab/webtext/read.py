@@ -16,6 +16,7 @@ import pyarrow
 import pyarrow.parquet
 
 from gpt2lab.base.errors import BadInput
+from gpt2lab.webtext.crawl_folder import LOG_NAME
 from gpt2lab.webtext.pages import (
     LARGEST_PAGE_BYTES,
     LARGEST_TEXT_BYTES,
@@ -30,7 +31,6 @@ from gpt2lab.webtext.pages import (
     decode_page,
 )
 from gpt2lab.webtext.warc_in import read_warc
-from gpt2lab.webtext.warc_out import LOG_NAME
 
 LARGEST_EXPANSION = 250  # decompressed over compressed bytes, looked at once a file has given FREE_EXPANSION_BYTES
 FREE_EXPANSION_BYTES = 1 << 30

@@ -10,6 +10,8 @@ from resiliparse.parse.encoding import detect_mime
 from gpt2lab.webtext.pages import LARGEST_PAGE_BYTES, MIB, DamageError, InputFile, Page, Unreadable, decode_page
 
 TOO_LARGE = f"page: larger than {LARGEST_PAGE_BYTES // MIB} MiB"
+REPEAT = "repeat: the same bytes as an earlier page"
+"""A revisit record: the page itself stands where its excerpt says, so it is no page a second time."""
 
 _CUT_SHORT = Unreadable("", 0, None, "cut short")
 
@@ -75,6 +77,10 @@ def _page_of_record(record: WarcRecord, source: str, offset: int) -> Page | Unre
     promised = (record.headers.get("Content-Length") or "").strip()
     if not promised.isdigit():
         return _CUT_SHORT
+    if record.record_type == WarcRecordType.revisit:
+        original = record.headers.get("WARC-Refers-To-Target-URI") or "an unnamed page"
+        excerpt = f"stored as {original}"
+        return _CUT_SHORT if record.consume() < length else Unreadable(source, offset, url, REPEAT, excerpt)
     if length > LARGEST_PAGE_BYTES or record.record_type not in (WarcRecordType.response, WarcRecordType.conversion):
         is_page = record.record_type in (WarcRecordType.response, WarcRecordType.conversion)
         if record.consume() < length:

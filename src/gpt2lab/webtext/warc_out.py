@@ -1,16 +1,14 @@
-"""What a crawl leaves on disk: WARC files and one log line a link. Killed at any instant, it loses no finished page.
+"""The WARC records of a page: request, metadata, and a response, or a revisit where the same bytes came before.
 
-A page is a request record and then its response record; it counts as finished when the response is whole on disk.
-The WARC being written is called `.part` and becomes a `.warc.gz` when it is full or the crawl ends.
+The response or revisit comes last: a page counts as finished when that record is whole on disk.
 """
 
-import fcntl
+import base64
+import hashlib
 import json
-import os
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -18,33 +16,45 @@ from typing import IO, Any
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from gpt2lab.base.errors import BadInput, BadOption, explain_full_disk
-from gpt2lab.base.files import sync_file, whole_file
+from gpt2lab.webtext.answers import Headers
 
-LOG_NAME = "fetch.jsonl"
 LOG_FIELD = "X-Gpt2lab-Log"
-PART = ".part"
+SMALLEST_REPEAT = 1024
+"""Bytes from which on a page that came before is stored as a reference; for less the reference is no shorter."""
+GZIP_LEVEL = 4
+"""On English HTML 3 % larger than level 9 and 1 % larger than level 6, in half and 60 % of their time."""
 _CHUNK = 1 << 16
+_LAST_RECORDS = ("response", "revisit")
 
 
 @dataclass(frozen=True)
 class FetchedPage:
-    """A page as it came. Header values and the body are decoded; `body` has no content or transfer encoding left."""
+    """A page as it came. `body` has no content or transfer encoding left. `date` is UTC as WARC writes it.
+
+    `hops` are the addresses that redirected to the next, from the link on; `address` is the IP connected to.
+    """
 
     link: str
     url: str
     status: int
     reason: str
     path: str
-    request_headers: list[tuple[str, str]]
-    response_headers: list[tuple[str, str]]
+    request_headers: Headers
+    response_headers: Headers
     body: bytes
     seconds: float
+    date: str
+    address: str | None = None
+    hops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class LogLine:
-    """What became of one link. `error` is a kind such as `robots` or `http_404`, or None for a page that was kept."""
+    """What became of one link. `error` is a kind such as `robots` or `http_404`, or None for a page that was kept.
+
+    `digest` is the page's SHA-1 as WARC writes it; `repeat_of` the address of the same bytes, where only a reference
+    was stored.
+    """
 
     url: str
     final_url: str | None
@@ -52,20 +62,141 @@ class LogLine:
     bytes: int
     seconds: float
     error: str | None
+    date: str | None = None
+    digest: str | None = None
+    repeat_of: str | None = None
     warc: str | None = None
     offset: int | None = None
 
+    def json(self) -> str:
+        """The line as it stands in the log, with its line break."""
+        return json.dumps(self.__dict__) + "\n"
+
 
 @dataclass(frozen=True)
-class _Member:
+class Original:
+    """Where the bytes of a repeat are: the address and date of the response that holds them."""
+
+    url: str
+    date: str
+
+
+def payload_digest(body: bytes) -> str:
+    """SHA-1 of a page as WARC writes it."""
+    return "sha1:" + base64.b32encode(hashlib.sha1(body, usedforsecurity=False).digest()).decode()
+
+
+def log_line(page: FetchedPage, digest: str, original: Original | None) -> LogLine:
+    """The log line of a page, as far as it is known before the page is written."""
+    return LogLine(
+        page.link,
+        page.url,
+        page.status,
+        len(page.body),
+        page.seconds,
+        error=None,
+        date=page.date,
+        digest=digest,
+        repeat_of=original.url if original else None,
+    )
+
+
+class _HttpHead(StatusAndHeaders):  # type: ignore[misc]  # warcio has no types
+    """Header bytes as they came; warcio would percent-encode what is not ASCII, and fails on some of it."""
+
+    def to_ascii_bytes(self, filter_func: Any = None) -> bytes:
+        return bytes(self.to_bytes(filter_func, "latin-1"))
+
+
+class RecordWriter:
+    """Appends records, one gzip member each, to an open file."""
+
+    def __init__(self, handle: IO[bytes]) -> None:
+        self._handle = handle
+        self._plain = BytesIO()
+        # warcio's own compression is level 9 and in small steps; ours is one call that lets other threads run.
+        self._warcio = WARCWriter(self._plain, gzip=False, warc_version="1.1")
+
+    def write_info(self, name: str, agent: str) -> None:
+        """The record that a file begins with."""
+        info = {"software": agent, "format": "WARC File Format 1.1"}
+        self._handle.write(self._member(self._warcio.create_warcinfo_record(name, info)))
+
+    def write_page(self, page: FetchedPage, line: LogLine, original: Original | None) -> LogLine:
+        """Append a page's records and flush them to the operating system; returns `line` with the place filled in."""
+        response = self._response(page, line, original)
+        about = {"WARC-Date": page.date, "WARC-Concurrent-To": response.rec_headers.get_header("WARC-Record-ID")}
+        wish = _HttpHead(f"GET {page.path} HTTP/1.1", page.request_headers, is_http_request=True)
+        request = self._warcio.create_warc_record(page.url, "request", http_headers=wish, warc_headers_dict=dict(about))
+        facts = _metadata(page)
+        metadata = self._warcio.create_warc_record(
+            page.url, "metadata", payload=BytesIO(facts), length=len(facts), warc_headers_dict=about
+        )
+        before = self._member(request) + self._member(metadata)
+        place = self._handle.tell() + len(before)
+        self._handle.write(before + self._member(response))
+        self._handle.flush()
+        return replace(line, offset=place)
+
+    def _response(self, page: FetchedPage, line: LogLine, original: Original | None) -> Any:
+        known = {name: value for name, value in line.__dict__.items() if name not in ("warc", "offset")}
+        fields = {"WARC-Date": page.date, LOG_FIELD: json.dumps(known)}
+        if page.address:
+            fields["WARC-IP-Address"] = page.address
+        http = _HttpHead(f"{page.status} {page.reason}".strip(), plain_headers(page), protocol="HTTP/1.1")
+        if original:
+            return self._warcio.create_revisit_record(
+                page.url, line.digest, original.url, original.date, http_headers=http, warc_headers_dict=fields
+            )
+        fields["WARC-Payload-Digest"] = line.digest or payload_digest(page.body)
+        return self._warcio.create_warc_record(
+            page.url,
+            "response",
+            payload=BytesIO(page.body),
+            length=len(page.body),
+            http_headers=http,
+            warc_headers_dict=fields,
+        )
+
+    def _member(self, record: Any) -> bytes:
+        self._plain.seek(0)
+        self._plain.truncate()
+        self._warcio.write_record(record)
+        return zlib.compress(self._plain.getvalue(), GZIP_LEVEL, zlib.MAX_WBITS | 16)
+
+
+def _metadata(page: FetchedPage) -> bytes:
+    facts = [f"fetchTimeMs: {page.seconds * 1000:.0f}"]
+    if page.hops:
+        facts += [f"hopsFromSeed: {'R' * len(page.hops)}", *(f"via: {url}" for url in page.hops)]
+    return "".join(f"{fact}\r\n" for fact in facts).encode()
+
+
+def plain_headers(page: FetchedPage) -> Headers:
+    """The response's headers made true for the decoded body; those that described its transport are kept renamed."""
+    transport = {"content-encoding", "transfer-encoding", "content-length"}
+    renamed = [
+        (f"X-Archive-Orig-{name}" if name.lower() in transport else name, value)
+        for name, value in page.response_headers
+    ]
+    return [*renamed, ("Content-Length", str(len(page.body)))]
+
+
+@dataclass(frozen=True)
+class Member:
     """One whole gzip member, which is one record: where it begins and ends in the file, and its WARC headers."""
 
     start: int
     end: int
     head: dict[str, str]
 
+    @property
+    def ends_page(self) -> bool:
+        """Whether this is the last record of a page."""
+        return self.head.get("warc-type") in _LAST_RECORDS
 
-def whole_members(path: Path) -> Iterator[_Member]:
+
+def whole_members(path: Path) -> Iterator[Member]:
     """The gzip members from the start of a file to the first that is cut short or damaged."""
     with path.open("rb") as handle:
         start, read = 0, b""
@@ -82,183 +213,10 @@ def whole_members(path: Path) -> Iterator[_Member]:
                     head += text
                 size += len(read) - len(unzip.unused_data)
                 read = unzip.unused_data if unzip.eof else handle.read(_CHUNK)
-            yield _Member(start, start + size, _warc_headers(head))
+            yield Member(start, start + size, _warc_headers(head))
             start += size
 
 
 def _warc_headers(record: bytes) -> dict[str, str]:
     lines = record.partition(b"\r\n\r\n")[0].decode("utf-8", errors="replace").split("\r\n")
     return {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-
-
-def cut_to_last_whole_page(part: Path) -> list[LogLine]:
-    """Cut a `.part` back to the end of its last whole response, and return the log lines of its pages.
-
-    A file without one whole page becomes empty.
-    """
-    pages, end = [], 0
-    for member in whole_members(part):
-        if member.head.get("warc-type") == "response":
-            end = member.end
-            known = json.loads(member.head[LOG_FIELD.lower()])
-            pages.append(LogLine(**known, warc=part.name.removesuffix(PART), offset=member.start))
-    if end < part.stat().st_size:
-        os.truncate(part, end)
-    return pages
-
-
-class CrawlFolder:
-    """The folder of one crawl, open for more. Use as a context manager; `done` holds the links that have a log line.
-
-    Opening it mends what a killed crawl left. Leaving the block well gives the last WARC its final name; leaving it by
-    an exception keeps the `.part` for the next time. Raises BadOption when another process has the folder open,
-    BadInput when the log is not one, NoSpace when the disk is full.
-    """
-
-    def __init__(self, path: Path, rotate_bytes: int, agent: str) -> None:
-        self.path = path
-        self.done: set[str] = set()
-        self._rotate_bytes, self._agent = rotate_bytes, agent
-        self._part: Path | None = None
-        self._warc: IO[bytes] | None = None
-        self._log: IO[str]
-        self._lock: int
-
-    def __enter__(self) -> "CrawlFolder":
-        with explain_full_disk(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path, os.O_RDONLY)
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._mend()
-                self._log = (self.path / LOG_NAME).open("a", encoding="utf-8")
-            except BlockingIOError:
-                os.close(self._lock)
-                raise BadOption(
-                    f"{self.path}: another fetch is writing there; wait for it or name another folder."
-                ) from None
-            except BaseException:
-                os.close(self._lock)
-                raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self._finish_part()
-                self._log.close()
-            else:
-                with suppress(OSError):  # what can't be flushed to a full disk is cut off next time
-                    self._log.close()
-                    if self._warc:
-                        self._warc.close()
-        finally:
-            os.close(self._lock)
-
-    def add_page(self, page: FetchedPage) -> None:
-        """Write the page's records and its log line; both are in the operating system's hands on return."""
-        line = LogLine(page.link, page.url, page.status, len(page.body), page.seconds, None)
-        with explain_full_disk(self.path):
-            if self._warc and self._warc.tell() >= self._rotate_bytes:
-                self._finish_part()
-            if not self._warc or not self._part:
-                self._warc, self._part = self._open_part()
-            offset = write_page(self._warc, page, line)
-        self.add_line(replace(line, warc=self._part.name.removesuffix(PART), offset=offset))
-
-    def add_line(self, line: LogLine) -> None:
-        """Write the log line of a link."""
-        with explain_full_disk(self.path):
-            self._log.write(json.dumps(asdict(line)) + "\n")
-            self._log.flush()
-        self.done.add(line.url)
-
-    def _mend(self) -> None:
-        log = self.path / LOG_NAME
-        parts = sorted(self.path.glob(f"pages-*.warc.gz{PART}"))
-        found = {line.url: line for part in parts for line in cut_to_last_whole_page(part)}
-        cut_files = {part.name.removesuffix(PART) for part in parts}
-        kept, mended = [], False
-        for line in _read_log(log) if log.exists() else ():
-            if line is None or (line.warc in cut_files and line.url not in found):
-                mended = True  # a torn line, or one whose record did not reach the disk
-                continue
-            kept.append(line)
-            self.done.add(line.url)
-        missing = [line for url, line in found.items() if url not in self.done]
-        if mended or missing:
-            with whole_file(log, "w") as handle:
-                handle.writelines(json.dumps(asdict(line)) + "\n" for line in kept + missing)
-            self.done.update(line.url for line in missing)
-        for part in parts:
-            if part.stat().st_size == 0:
-                part.unlink()
-            elif self._part is None:
-                self._part = part
-        if self._part:
-            self._warc = self._part.open("ab")
-
-    def _open_part(self) -> tuple[IO[bytes], Path]:
-        used = [int(file.name.removeprefix("pages-")[:5]) for file in self.path.glob("pages-*.warc.gz")]
-        part = self.path / f"pages-{max(used, default=-1) + 1:05d}.warc.gz{PART}"
-        handle = part.open("xb")
-        writer = WARCWriter(handle, gzip=True, warc_version="1.1")
-        info = {"software": self._agent, "format": "WARC File Format 1.1"}
-        writer.write_record(writer.create_warcinfo_record(part.name.removesuffix(PART), info))
-        return handle, part
-
-    def _finish_part(self) -> None:
-        if not self._warc or not self._part:
-            return
-        self._warc.close()
-        self._log.flush()
-        sync_file(self._part)
-        sync_file(self.path / LOG_NAME)
-        self._part.rename(self._part.with_name(self._part.name.removesuffix(PART)))
-        sync_file(self.path)
-        self._part, self._warc = None, None
-
-
-def write_page(handle: IO[bytes], page: FetchedPage, line: LogLine) -> int:
-    """Append a page's request and response records; returns the offset of the response in bytes."""
-    writer = WARCWriter(handle, gzip=True, warc_version="1.1")
-    status = StatusAndHeaders(f"{page.status} {page.reason}".strip(), plain_headers(page), protocol="HTTP/1.1")
-    known = {name: value for name, value in asdict(line).items() if name not in ("warc", "offset")}
-    response = _record(writer, "response", page.url, status, page.body, {LOG_FIELD: json.dumps(known)})
-    identity = response.rec_headers.get_header("WARC-Record-ID")
-    wish = StatusAndHeaders(f"GET {page.path} HTTP/1.1", page.request_headers, is_http_request=True)
-    writer.write_record(_record(writer, "request", page.url, wish, b"", {"WARC-Concurrent-To": identity}))
-    offset = handle.tell()
-    writer.write_record(response)
-    return offset
-
-
-def _record(writer: Any, kind: str, url: str, http: StatusAndHeaders, body: bytes, fields: dict[str, str]) -> Any:
-    return writer.create_warc_record(
-        url, kind, payload=BytesIO(body), length=len(body), http_headers=http, warc_headers_dict=fields
-    )
-
-
-def plain_headers(page: FetchedPage) -> list[tuple[str, str]]:
-    """The response's headers made true for the decoded body; those that described its transport are kept renamed."""
-    transport = {"content-encoding", "transfer-encoding", "content-length"}
-    renamed = [
-        (f"X-Archive-Orig-{name}" if name.lower() in transport else name, value)
-        for name, value in page.response_headers
-    ]
-    return [*renamed, ("Content-Length", str(len(page.body)))]
-
-
-def _read_log(path: Path) -> Iterator[LogLine | None]:
-    """The lines of a log; None for a last line that was torn off."""
-    with path.open(encoding="utf-8") as handle:
-        for number, text in enumerate(handle, 1):
-            if not text.endswith("\n"):
-                yield None
-                return
-            try:
-                yield LogLine(**json.loads(text))
-            except (json.JSONDecodeError, TypeError) as error:
-                raise BadInput(
-                    f"{path}: line {number:,} is not of a fetch log ({error}); name another folder for this crawl."
-                ) from None

@@ -4,7 +4,8 @@ from contextlib import suppress
 import fastwarc
 from warcio.archiveiterator import ArchiveIterator
 
-from gpt2lab.webtext.warc_out import CrawlFolder, FetchedPage, LogLine, cut_to_last_whole_page, whole_members
+from gpt2lab.webtext.crawl_folder import CrawlFolder, cut_to_last_whole_page
+from gpt2lab.webtext.warc_out import FetchedPage, LogLine, whole_members
 
 AGENT = "gpt2lab/test"
 
@@ -20,6 +21,7 @@ def page(number):
         response_headers=[("Content-Type", "text/html"), ("Transfer-Encoding", "chunked")],
         body=f"page {number}".encode() * 20,
         seconds=0.25,
+        date="2026-11-22T03:00:00.000000Z",
     )
 
 
@@ -30,7 +32,7 @@ class KilledError(Exception):
 def killed_crawl(path, pages):
     with suppress(KilledError), CrawlFolder(path, 10**9, AGENT) as folder:
         for number in range(pages):
-            folder.add_page(page(number))
+            folder.add([page(number)])
         raise KilledError
     return path / "pages-00000.warc.gz.part"
 
@@ -66,7 +68,7 @@ def test_a_page_whose_log_line_was_lost_gets_it_back_word_for_word(tmp_path):
     lines = log_of(tmp_path)
     (tmp_path / "fetch.jsonl").write_text(lines[0] + "\n" + lines[1][:20])
     with CrawlFolder(tmp_path, 10**9, AGENT) as folder:
-        assert folder.done == {page(number).link for number in range(3)}
+        assert set(folder.take_up()) == {page(number).link for number in range(3)}
     assert log_of(tmp_path) == lines
 
 
@@ -74,8 +76,8 @@ def test_a_log_line_whose_page_was_lost_is_taken_back(tmp_path):
     part = killed_crawl(tmp_path, 3)
     part.write_bytes(part.read_bytes()[:-1])
     with CrawlFolder(tmp_path, 10**9, AGENT) as folder:
-        assert page(2).link not in folder.done
-        folder.add_page(page(2))
+        assert page(2).link not in set(folder.take_up())
+        folder.add([page(2)])
     assert len(log_of(tmp_path)) == 3
 
 
@@ -83,10 +85,10 @@ def test_a_mended_file_is_read_alike_by_warcio_and_fastwarc(tmp_path):
     part = killed_crawl(tmp_path, 3)
     part.write_bytes(part.read_bytes()[:-1])
     with CrawlFolder(tmp_path, 10**9, AGENT) as folder:
-        folder.add_page(page(2))
-        folder.add_line(LogLine("http://example.org/gone", None, 404, 0, 0.1, "http_404"))
+        folder.add([page(2)])
+        folder.add([LogLine("http://example.org/gone", None, 404, 0, 0.1, "http_404")])
     warc = tmp_path / "pages-00000.warc.gz"
-    kinds = ["warcinfo", *["request", "response"] * 3]
+    kinds = ["warcinfo", *["request", "metadata", "response"] * 3]
     with warc.open("rb") as handle:
         assert [record.rec_type for record in ArchiveIterator(handle, check_digests="raise")] == kinds
     with warc.open("rb") as handle:
@@ -102,7 +104,7 @@ def test_a_part_killed_before_its_first_page_is_thrown_away(tmp_path):
     part.write_bytes(part.read_bytes()[:100])
     (tmp_path / "fetch.jsonl").unlink()
     with CrawlFolder(tmp_path, 10**9, AGENT) as folder:
-        assert folder.done == set()
+        assert set(folder.take_up()) == set()
     assert [path.name for path in tmp_path.iterdir()] == ["fetch.jsonl"]
 
 
@@ -112,6 +114,6 @@ def test_a_finished_folder_is_not_touched_by_opening_it(tmp_path):
         pass
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     with CrawlFolder(tmp_path / "b", 10**9, AGENT) as folder:
-        assert len(folder.done) == 2
+        assert len(set(folder.take_up())) == 2
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()

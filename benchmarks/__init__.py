@@ -1,0 +1,1 @@
+"""One script a claim, peers beside us: `python -m benchmarks.NAME [--json FILE] [--quick]`."""
