@@ -182,12 +182,12 @@ def test_a_build_killed_at_any_moment_and_run_again_gives_the_same_bytes(tmp_pat
 
 
 def test_a_worker_that_dies_ends_the_build_with_one_line(pages, tmp_path, monkeypatch):
-    monkeypatch.setattr("gpt2lab.webtext.extract_stage._start_worker", die)
+    monkeypatch.setattr("gpt2lab.webtext.workers._start_worker", die)
     with pytest.raises(UserError, match="a worker process died"):
         build([pages], tmp_path / "out", BuildOptions(workers=2))
 
 
-def die() -> None:
+def die(*_: object) -> None:
     os._exit(9)
 
 

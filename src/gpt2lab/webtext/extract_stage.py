@@ -1,16 +1,9 @@
 """The first stage of `build`: every input file becomes one table of extracted and judged pages, whole or absent."""
 
 import hashlib
-import multiprocessing
-import os
 import shutil
-import signal
-import threading
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from gpt2lab.base.errors import BadInput
 from gpt2lab.base.files import read_json, whole_file, write_json
 from gpt2lab.base.progress import progress_bar
 from gpt2lab.webtext.build_options import BuildOptions
@@ -20,6 +13,7 @@ from gpt2lab.webtext.pages import InputFile, Page, Unreadable
 from gpt2lab.webtext.read import read_pages
 from gpt2lab.webtext.tables import EXTRACTED, Row, TableWriter, remove_partial_files
 from gpt2lab.webtext.takedown import TakedownList, read_takedown_list
+from gpt2lab.webtext.workers import Advance, run_tasks
 
 
 def document_id(source_file: str, index: int) -> str:
@@ -43,47 +37,17 @@ def extract_all(files: list[InputFile], folder: Path, options: BuildOptions) -> 
     tasks = [(file, path) for file, path in zip(files, stage_files, strict=True) if not path.exists()]
     with progress_bar("extract", sum(file.size for file in files) / 1e6, "MB") as bar:
         bar.skip(sum(file.size for file in files) / 1e6 - sum(file.size for file, _ in tasks) / 1e6)
-        if options.workers == 1 or len(tasks) < 2:
-            for file, path in tasks:
-                _extract_file(file, path, options)
-                bar.advance(file.size / 1e6)
-            return stage_files
-        # Not "fork": a forked child of a process with threads (pyarrow has some) may hang.
-        context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
-        workers = min(options.workers or os.cpu_count() or 1, len(tasks))
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-        pending: dict[Future[None], InputFile] = {}
-        try:
-            for file, path in sorted(tasks, key=lambda task: -task[0].size):  # the largest first: workers end together
-                pending[pool.submit(_extract_file, file, path, options)] = file
-            for done in as_completed(pending):
-                done.result()
-                bar.advance(pending.pop(done).size / 1e6)
-        except BrokenProcessPool:
-            names = ", ".join(str(file.path) for file in pending.values())
-            raise BadInput(
-                f"{names[:300]}: a worker process died on one of these (out of memory?); what was done is kept. Run"
-                " the same command again with --workers 1, or without the file that does it."
-            ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        tasks.sort(key=lambda task: -task[0].size)  # the largest first: workers end together
+        run_tasks(
+            _extract_file,
+            [(file, path, options) for file, path in tasks],
+            options.workers,
+            lambda amount: bar.advance(amount / 1e6),
+        )
     return stage_files
 
 
-def _start_worker() -> None:
-    """A worker ends at once at Ctrl-C, and when the process that started it is gone, even killed."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def end_with_parent() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def _extract_file(file: InputFile, stage_file: Path, options: BuildOptions) -> None:
+def _extract_file(file: InputFile, stage_file: Path, options: BuildOptions, advance: Advance) -> None:
     rules = rules_of(options.filters, options.minimum_characters)
     takedown = read_takedown_list(options.takedown) if options.takedown else TakedownList()
     with whole_file(stage_file) as handle, TableWriter(handle, EXTRACTED) as writer:
@@ -105,6 +69,7 @@ def _extract_file(file: InputFile, stage_file: Path, options: BuildOptions) -> N
                 if removal:
                     row |= {"reason": failure or removal.rule, "value": removal.value}
             writer.add(row)
+    advance(file.size)
 
 
 def _extract_page(page: Page, options: BuildOptions) -> tuple[str, str, str, str | None]:
