@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
@@ -78,7 +79,10 @@ def _select(tree: HTMLTree, selector: str) -> Iterable[ElementNode]:
 
 
 def _with_trafilatura(html: str, url: str | None) -> str:
-    from trafilatura import extract as extract_article  # 0.2 s that only pages of HTML should cost
+    with warnings.catch_warnings():
+        # Of a library that trafilatura downloads with, which we don't; it would be shown to every user.
+        warnings.filterwarnings("ignore", message="SOCKS support")
+        from trafilatura import extract as extract_article  # 0.2 s that only pages of HTML should cost
 
     return cast(str, extract_article(html, url=url, favor_precision=True, include_comments=False) or "")
 
