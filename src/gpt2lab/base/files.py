@@ -95,8 +95,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked_folder(path: Path) -> Iterator[None]:
-    """Make a folder and hold it alone: raises BadOption while another process holds it, or where it can't be made."""
+def locked_folder(path: Path, who: str = "process") -> Iterator[None]:
+    """Make a folder and hold it alone: raises BadOption while another one (`who`) does, or where it can't be made."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -106,7 +106,7 @@ def locked_folder(path: Path) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
-        raise BadOption(f"{path}: another process is at work there; wait for it or name another folder.") from None
+        raise BadOption(f"{path}: another {who} is at work there; wait for it or name another folder.") from None
     try:
         yield
     finally:

@@ -3,17 +3,16 @@
 The WARC being written is called `.part` and becomes a `.warc.gz` when it is full or the crawl ends.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from gpt2lab.base.errors import BadInput, BadOption, explain_full_disk
-from gpt2lab.base.files import sync_file, whole_file
+from gpt2lab.base.errors import BadInput, explain_full_disk
+from gpt2lab.base.files import locked_folder, sync_file, whole_file
 from gpt2lab.webtext.addresses import host_number, host_of_link
 from gpt2lab.webtext.scratch import ScratchDatabase
 from gpt2lab.webtext.warc_out import (
@@ -63,26 +62,17 @@ class CrawlFolder:
         self._warc: IO[bytes] | None = None
         self._records: RecordWriter
         self._log: IO[str]
-        self._lock: int
+        self._lock: ExitStack
         self._seen: _Seen
 
     def __enter__(self) -> "CrawlFolder":
-        with explain_full_disk(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path, os.O_RDONLY)
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with ExitStack() as held:
+            held.enter_context(locked_folder(self.path, "fetch"))
+            with explain_full_disk(self.path):
                 self._mend()
                 self._log = (self.path / LOG_NAME).open("a", encoding="utf-8")
                 self._seen = _Seen(self.path / ".seen.sqlite")
-            except BlockingIOError:
-                os.close(self._lock)
-                raise BadOption(
-                    f"{self.path}: another fetch is writing there; wait for it or name another folder."
-                ) from None
-            except BaseException:
-                os.close(self._lock)
-                raise
+            self._lock = held.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -97,7 +87,7 @@ class CrawlFolder:
                     if self._warc:
                         self._warc.close()
         finally:
-            os.close(self._lock)
+            self._lock.close()
 
     def take_up(self) -> Iterator[str]:
         """The links that have a log line; to be gone through before pages are added, so that repeats are noticed."""
