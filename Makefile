@@ -58,6 +58,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gpt2lab needs Python 3.11 or newer; try make PYTHON=python3.12")'
 	@echo "setting up $(VENV) (once, a few minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet 'pip>=24.1'  # older ones trip over newspaper4k
 	@$(PIP) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch
 	@$(PIP) --editable .
 	@touch $@
@@ -67,7 +68,7 @@ $(VENV)/.ready-test: $(VENV)/.ready
 	@touch $@
 
 $(VENV)/.ready-interop: $(VENV)/.ready-test
-	@$(PIP) --editable '.[test,interop]'
+	@$(PIP) --editable '.[test,interop,ray]'
 	@touch $@
 
 $(VENV)/.ready-check: $(VENV)/.ready

@@ -79,7 +79,7 @@ def test_links_of_a_dump_are_what_fetch_reads(tmp_path):
     found = json.loads(run("links", tmp_path / "RS_2011-01.zst", "--out", tmp_path / "out", "--json").stdout)
     assert (found["links"], found["dropped"], found["already_finished"]) == (3, {"score below 3": 3}, True)
     assert (tmp_path / "out" / "report.html").read_text().startswith("<!DOCTYPE html>")
-    from gpt2lab.webtext.fetch import read_links
+    from gpt2lab.webtext.crawl.fetch import read_links
 
     assert sorted(read_links(tmp_path / "out" / "links.parquet")) == [row["url"] for row in rows[3:]]
 

@@ -34,8 +34,8 @@ def _told(command: str) -> str:
 def _links() -> Callable[..., None]:
     import tyro
 
-    from gpt2lab.webtext.links import LinksOptions, links
-    from gpt2lab.webtext.links_report import write_links_report
+    from gpt2lab.webtext.links.links import LinksOptions, links
+    from gpt2lab.webtext.links.report import write_links_report
 
     def command(
         inputs: tyro.conf.Positional[tuple[Path, ...]],
@@ -67,7 +67,7 @@ def _links() -> Callable[..., None]:
 def _fetch() -> Callable[..., None]:
     import tyro
 
-    from gpt2lab.webtext.fetch import FetchOptions, fetch
+    from gpt2lab.webtext.crawl.fetch import FetchOptions, fetch
 
     def command(
         links: tyro.conf.Positional[Path],
@@ -97,7 +97,7 @@ def _build() -> Callable[..., None]:
     import tyro
 
     from gpt2lab.webtext.build import BuildOptions, build
-    from gpt2lab.webtext.report import write_build_report
+    from gpt2lab.webtext.build_report import write_build_report
 
     def command(
         inputs: tyro.conf.Positional[tuple[Path, ...]],

@@ -11,7 +11,7 @@ import pytest
 
 from gpt2lab.base.errors import UserError
 from gpt2lab.pipelines.pydoc_site import PACKAGES, collect_links, module_names, pydoc_site
-from gpt2lab.webtext.fetch import FetchOptions, fetch
+from gpt2lab.webtext.crawl.fetch import FetchOptions, fetch
 
 LOOPBACK = FetchOptions(allow_private=True, minimum_gap_seconds=0.0)
 

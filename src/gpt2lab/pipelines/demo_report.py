@@ -8,7 +8,7 @@ from gpt2lab.base.plots import bars
 from gpt2lab.base.report import Report
 from gpt2lab.train.report import loss_picture, speed_picture
 from gpt2lab.webtext.build import BuildReport
-from gpt2lab.webtext.report import add_removed_examples, kept_picture
+from gpt2lab.webtext.build_report import add_removed_examples, kept_picture
 
 
 def write_demo_report(out: Path, values: dict[str, Any], built: BuildReport) -> None:

@@ -18,10 +18,10 @@ from gpt2lab.base.errors import BadInput
 from gpt2lab.base.files import read_json, sha256_of, whole_file, write_json
 from gpt2lab.base.progress import progress_bar
 from gpt2lab.webtext.build_options import BuildOptions as BuildOptions
-from gpt2lab.webtext.dedup import Duplicate, find_duplicates
+from gpt2lab.webtext.duplicates.dedup import Duplicate, find_duplicates
 from gpt2lab.webtext.extract_stage import extract_all, open_stage
-from gpt2lab.webtext.pages import InputFile
-from gpt2lab.webtext.read import input_files
+from gpt2lab.webtext.pages.page import InputFile
+from gpt2lab.webtext.pages.read import input_files
 from gpt2lab.webtext.tables import DOCUMENTS, REMOVED, TableWriter, read_rows, remove_partial_files
 from gpt2lab.webtext.takedown import read_takedown_list
 

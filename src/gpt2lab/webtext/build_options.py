@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2lab.base.errors import BadOption
-from gpt2lab.webtext.extract import EXTRACTORS, Extractor, check_selectors
-from gpt2lab.webtext.filters import RULE_SETS, RuleSet
+from gpt2lab.webtext.extraction.extract import EXTRACTORS, Extractor, check_selectors
+from gpt2lab.webtext.quality.filters import RULE_SETS, RuleSet
 
 
 @dataclass(frozen=True)

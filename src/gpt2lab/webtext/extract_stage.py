@@ -7,10 +7,10 @@ from pathlib import Path
 from gpt2lab.base.files import read_json, whole_file, write_json
 from gpt2lab.base.progress import progress_bar
 from gpt2lab.webtext.build_options import BuildOptions
-from gpt2lab.webtext.extract import clean_text, extract
-from gpt2lab.webtext.filters import judge, rules_of
-from gpt2lab.webtext.pages import InputFile, Page, Unreadable
-from gpt2lab.webtext.read import read_pages
+from gpt2lab.webtext.extraction.extract import clean_text, extract
+from gpt2lab.webtext.pages.page import InputFile, Page, Unreadable
+from gpt2lab.webtext.pages.read import read_pages
+from gpt2lab.webtext.quality.filters import judge, rules_of
 from gpt2lab.webtext.tables import EXTRACTED, Row, TableWriter, remove_partial_files
 from gpt2lab.webtext.takedown import TakedownList, read_takedown_list
 from gpt2lab.webtext.workers import Advance, run_tasks

@@ -1,0 +1,1 @@
+"""The polite crawl: from links to WARC files and a log."""

@@ -1,0 +1,1 @@
+"""What is wrong with a text: named rules, and its language."""
