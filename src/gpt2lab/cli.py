@@ -124,6 +124,28 @@ def _build() -> Callable[..., None]:
     return command
 
 
+def _why() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.webtext.why import told, why
+
+    def command(data: tyro.conf.Positional[Path], page: tyro.conf.Positional[str], json: bool = False) -> None:
+        """Tell why a page is in or out: where it was read, what the rules measured, whose duplicate it is.
+
+        Args:
+            data: a folder that `build` made
+            page: the id of a record, or a URL
+            json: print the story as JSON
+        """
+        stories = why(data, page)
+        if json:
+            return _print_json([asdict(story) for story in stories])
+        print("\n\n".join(told(story) for story in stories))
+        return None
+
+    return command
+
+
 def _tokenize() -> Callable[..., None]:
     import tyro
 
@@ -306,6 +328,7 @@ VERBS = {
     "links": Verb("Reddit dumps, URL lists -> links worth fetching, each once", _links),
     "fetch": Verb("links -> pages: fetch them politely into WARC files", _fetch),
     "build": Verb("pages, texts -> documents: extract, filter, remove duplicates", _build),
+    "why": Verb("a build + an id or URL -> why that page is in or out", _why),
     "tokenize": Verb("documents -> token shards, with GPT-2's tokenizer or your own", _tokenize),
     "train": Verb("token shards + a recipe -> a run with a model", lambda: _train("laptop:nano", 50_257)),
     "evaluate": Verb("a model + documents -> loss, bits per byte, cloze accuracy", _evaluate),

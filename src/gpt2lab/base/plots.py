@@ -132,10 +132,15 @@ def histogram(
     references: References = (),
     bins: int = 40,
     log_x: bool = False,
+    weights: ArrayLike | None = None,
 ) -> Picture:
-    """How often each size occurs. With `log_x` bins are equally wide in the logarithm, and only sizes above 0 count."""
+    """How often each size occurs (each of `values` once, or as often as its weight says).
+
+    With `log_x` bins are equally wide in the logarithm, and only sizes above 0 count.
+    """
     data = np.asarray(values, dtype=float)
-    data = data[np.isfinite(data) & (data > 0)] if log_x else data[np.isfinite(data)]
+    counted = np.isfinite(data) & (data > 0) if log_x else np.isfinite(data)
+    data, times = data[counted], None if weights is None else np.asarray(weights)[counted]
     references = [(label, value) for label, value in references if value > 0 or not log_x]
     height = 250 + LINE_HEIGHT * len(references)
     with _drawing(height) as (figure, axes):
@@ -146,7 +151,7 @@ def histogram(
             low, high = (low / 2, high * 2) if log_x else (low - 0.5, high + 0.5)
         edges = np.geomspace(low, high, bins + 1) if log_x else np.linspace(low, high, bins + 1)
         edges[0], edges[-1] = low, high  # geomspace may round past the ends
-        counts, _ = np.histogram(data, edges)
+        counts, _ = np.histogram(data, edges, weights=times)
         if log_x:
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(_tick)

@@ -1,44 +1,35 @@
 """`build`: from files of any kind to clean documents, with everything that was left out kept beside its reason.
 
-Stages are files on disk. Each input file becomes one Parquet file of extracted and judged pages, whole or absent, in
+Stages are files on disk. Parts of the input become Parquet files of extracted and judged pages, whole or absent, in
 whatever order the workers finish; then duplicates are looked for over all of them, and the documents are written in
-the order of the input. Killed anywhere and run again, a build goes on and makes the same bytes. `report.json` is
-written last and says that a build is finished.
+the order of the input's names. Killed anywhere and run again, a build goes on and makes the same bytes. `report.json`
+is written last and says that a build is finished.
 """
 
 import hashlib
+import json
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gpt2lab.base.errors import BadInput
-from gpt2lab.base.files import read_json, sha256_of, whole_file, write_json
-from gpt2lab.base.progress import progress_bar
+from gpt2lab.base.files import locked_folder, read_json, write_json
 from gpt2lab.webtext.build_options import BuildOptions as BuildOptions
-from gpt2lab.webtext.duplicates.dedup import Duplicate, find_duplicates
-from gpt2lab.webtext.extract_stage import extract_all, open_stage
+from gpt2lab.webtext.duplicates.find import KINDS, Decisions, find_duplicates
+from gpt2lab.webtext.engine import ray_cluster
+from gpt2lab.webtext.extract_stage import extract_all, options_key
 from gpt2lab.webtext.pages.page import InputFile
 from gpt2lab.webtext.pages.read import input_files
-from gpt2lab.webtext.tables import DOCUMENTS, REMOVED, TableWriter, read_rows, remove_partial_files
+from gpt2lab.webtext.quality.filters import rules_of
+from gpt2lab.webtext.tables import read_batches, read_notes
 from gpt2lab.webtext.takedown import read_takedown_list
+from gpt2lab.webtext.write_stage import RemovedExample, Tally, write_documents
 
-STAGE_VERSION = 1  # a number to raise when the same input and options would give other documents
-EXAMPLES_PER_REASON = 3
-EXCERPT_CHARACTERS = 300
-
-
-@dataclass(frozen=True)
-class RemovedExample:
-    """One removed record for a report: where it is from and how it begins."""
-
-    id: str
-    url: str | None
-    source_file: str
-    value: float | None
-    excerpt: str
+SITES_IN_REPORT = 1000
 
 
 @dataclass(frozen=True)
@@ -50,18 +41,29 @@ class BuildReport:
     removed: dict[str, int]
     """how many for each reason, most first"""
     funnel: dict[str, int]
-    """records left after each step: found, read, extracted and filtered, without duplicates"""
+    """records left after each step"""
     characters: int
     """of the documents kept"""
     bytes: int
     """UTF-8 bytes of the documents kept"""
     input_files: int
     input_bytes: int
+    inputs: tuple[str, ...]
     seconds: dict[str, float]
     """per stage, of the run that finished the build"""
+    worker_seconds: dict[str, float]
+    """per step of the extracting workers, summed over all of them, earlier runs included"""
     options: dict[str, Any]
     examples: dict[str, tuple[RemovedExample, ...]]
     """a few for each reason"""
+    sites: dict[str, int]
+    """documents kept of each registered domain, most first, the first thousand"""
+    languages: dict[str, int]
+    extractors: dict[str, int]
+    lengths: dict[int, int]
+    """documents by floor(8 log10(characters))"""
+    clusters: dict[int, int]
+    """groups of duplicates by how many documents they had"""
     already_finished: bool = False
     """the build was found finished, nothing was done"""
 
@@ -69,47 +71,67 @@ class BuildReport:
 def build(inputs: Sequence[Path], out: Path, options: BuildOptions | None = None) -> BuildReport:
     """Make `out/documents/*.parquet` and `out/removed/*.parquet` of all `inputs` (files or folders).
 
-    Run again it goes on where it was; with other options or other input files (names, sizes, times) it starts over.
-    Raises BadInput when an input is absent, or nothing in any of the files could be read.
+    Run again it goes on where it was; with other options or other input files (names, sizes, times) it does what is
+    missing. Raises BadInput when an input is absent, or nothing in any of the files could be read, and BadOption while
+    another build works in the same folder.
     """
     options = options or BuildOptions()
     if options.takedown:
         read_takedown_list(options.takedown)  # a list that can't be read must stop the build before it begins
     files = input_files(inputs, except_under=out)
     key = _key(files, options)
-    finished = _finished_report(out, key)
-    if finished is not None:
-        return finished
+    with locked_folder(out, "build"):
+        return _finished_report(out, key) or _build(inputs, files, out, options, key)
+
+
+def _build(
+    inputs: Sequence[Path], files: list[InputFile], out: Path, options: BuildOptions, key: str
+) -> BuildReport:
     (out / "report.json").unlink(missing_ok=True)
-    started = time.monotonic()
-    stage_files = extract_all(files, open_stage(out / "stages" / "extracted", key), options)
+    seconds: dict[str, float] = {}
+    with _clock(seconds, "extract"):
+        stage_files = extract_all(files, out / "stages" / "extracted", options)
     _demand_something_readable(stage_files, inputs)
-    extracted = time.monotonic()
-    duplicates = _find_duplicates(stage_files, options)
-    deduplicated = time.monotonic()
-    counts = _write(stage_files, duplicates, out)
-    seconds = {
-        "extract": extracted - started,
-        "duplicates": deduplicated - extracted,
-        "write": time.monotonic() - deduplicated,
-    }
+    with _clock(seconds, "duplicates"):
+        decisions = _decide(stage_files, out / "stages" / "duplicates", options)
+    with _clock(seconds, "write"):
+        scores = [rule.name for rule in rules_of(options.filters, options.without_rules, options.minimum_characters)]
+        tally = write_documents(stage_files, scores, decisions, options.decontaminate_share, out)
     report = BuildReport(
-        **counts,
+        pages=tally.kept + tally.removed.total(),
+        kept=tally.kept,
+        removed=_most_first(tally.removed),
+        funnel=_funnel(tally),
+        characters=tally.characters,
+        bytes=tally.bytes,
         input_files=len(files),
         input_bytes=sum(file.size for file in files),
-        seconds={stage: round(spent, 3) for stage, spent in seconds.items()},
-        options={name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()},
+        inputs=tuple(str(path.absolute()) for path in inputs),
+        seconds=seconds,
+        worker_seconds=_worker_seconds(stage_files),
+        options={name: _plain(value) for name, value in asdict(options).items()},
+        examples={reason: tuple(some) for reason, some in tally.examples.items()},
+        sites=dict(list(_most_first(tally.sites).items())[:SITES_IN_REPORT]),
+        languages=_most_first(tally.languages),
+        extractors=_most_first(tally.extractors),
+        lengths=dict(sorted(tally.lengths.items())),
+        clusters=decisions.cluster_sizes() if decisions else {},
     )
     write_json(out / "report.json", {"key": key, **asdict(report)})
     return report
 
 
+@contextmanager
+def _clock(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    seconds[stage] = round(time.monotonic() - start, 3)
+
+
 def _key(files: list[InputFile], options: BuildOptions) -> str:
     """Changes whenever the documents would."""
-    deciding = {name: value for name, value in asdict(options).items() if name != "workers"}
-    deciding["takedown"] = sha256_of(options.takedown) if options.takedown else None
     seen = [(file.source_file, file.size, file.path.stat().st_mtime_ns if file.size else 0) for file in files]
-    return hashlib.sha256(repr((STAGE_VERSION, sorted(deciding.items()), seen)).encode(errors="replace")).hexdigest()
+    return hashlib.sha256(repr((options_key(options), seen)).encode(errors="replace")).hexdigest()
 
 
 def _finished_report(out: Path, key: str) -> BuildReport | None:
@@ -118,91 +140,67 @@ def _finished_report(out: Path, key: str) -> BuildReport | None:
     saved = read_json(out / "report.json")
     if not isinstance(saved, dict) or saved.pop("key", None) != key:
         return None
-    if not (_documents_file(out).exists() and _removed_file(out).exists()):
+    if not all(any((out / name).glob("*.parquet")) for name in ("documents", "removed")):
         return None
-    examples = {reason: tuple(RemovedExample(**one) for one in some) for reason, some in saved["examples"].items()}
-    options = {**saved["options"], "skip_elements": tuple(saved["options"]["skip_elements"])}
-    return BuildReport(**{**saved, "examples": examples, "options": options, "already_finished": True})
+    saved["examples"] = {reason: tuple(RemovedExample(**one) for one in some) for reason, some in saved["examples"].items()}
+    for name in ("lengths", "clusters"):
+        saved[name] = {int(number): count for number, count in saved[name].items()}
+    return BuildReport(**{**saved, "inputs": tuple(saved["inputs"]), "already_finished": True})
 
 
-def _documents_file(out: Path) -> Path:
-    return out / "documents" / "documents-00000.parquet"
-
-
-def _removed_file(out: Path) -> Path:
-    return out / "removed" / "removed-00000.parquet"
+def _plain(value: Any) -> Any:
+    """An option as JSON has it."""
+    if isinstance(value, Path):
+        return str(value)
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
 def _demand_something_readable(stage_files: list[Path], inputs: Sequence[Path]) -> None:
     first = None
-    for row in read_rows(stage_files, ["reason", "source_file"]):
-        if not (row["reason"] or "").startswith("file: "):
-            return
-        first = first or f"{row['source_file']}: {row['reason'].removeprefix('file: ')}"
+    for stage_file in stage_files:
+        for batch in read_batches(stage_file, ["reason", "source_file"]):
+            for row in batch.to_pylist():
+                if not (row["reason"] or "").startswith("file: "):
+                    return
+                first = first or f"{row['source_file']}: {row['reason'].removeprefix('file: ')}"
     where = ", ".join(map(str, inputs))
     raise BadInput(f"{where}: nothing could be read ({first or 'there are no pages in it'}); give other files.")
 
 
-def _find_duplicates(stage_files: list[Path], options: BuildOptions) -> dict[str, Duplicate]:
-    if options.filters == "none":
-        return {}
-    with progress_bar("duplicates", unit="documents") as bar:
-
-        def survivors() -> Iterator[tuple[str, str]]:
-            for row in read_rows(stage_files, ["id", "text", "reason"]):
-                if row["reason"] is None:
-                    bar.advance()
-                    yield row["id"], row["text"]
-
-        return find_duplicates(survivors(), options.near_duplicates)
+def _decide(stage_files: list[Path], scratch: Path, options: BuildOptions) -> Decisions | None:
+    """Which documents are duplicates of others; None where everything is to be kept."""
+    if options.filters == ("none",):
+        return None
+    if options.ray:
+        ray_cluster(options.ray)
+    return find_duplicates(stage_files, scratch, options.near_duplicates)
 
 
-def _write(stage_files: list[Path], duplicates: dict[str, Duplicate], out: Path) -> dict[str, Any]:
-    """Write documents and removed records; returns the counts of the report."""
-    removed: Counter[str] = Counter()
-    examples: defaultdict[str, list[RemovedExample]] = defaultdict(list)
-    kept = characters = size = unread = repeated = 0
-    for folder in (_documents_file(out).parent, _removed_file(out).parent):
-        remove_partial_files(folder)
-    with (
-        whole_file(_documents_file(out)) as documents_handle,
-        whole_file(_removed_file(out)) as removed_handle,
-        TableWriter(documents_handle, DOCUMENTS) as documents,
-        TableWriter(removed_handle, REMOVED) as removals,
-    ):
-        for row in read_rows(stage_files):
-            duplicate = duplicates.get(row["id"]) if row["reason"] is None else None
-            if duplicate:
-                row["reason"] = "exact duplicate" if duplicate.exact else "near duplicate"
-                row |= {"value": duplicate.similarity, "duplicate_of": duplicate.duplicate_of}
-                repeated += 1
-            if row["reason"] is None:
-                documents.add(row)
-                kept += 1
-                characters += len(row["text"])
-                size += len(row["text"].encode())
-                continue
-            removals.add(row)
-            reason = row["reason"]
-            removed[reason] += 1
-            unread += row["extractor"] is None
-            if len(examples[reason]) < EXAMPLES_PER_REASON:
-                excerpt = (row["text"] or "")[:EXCERPT_CHARACTERS]
-                examples[reason].append(
-                    RemovedExample(row["id"], row["url"], row["source_file"], row["value"], excerpt)
-                )
-    pages = kept + removed.total()
-    return {
-        "pages": pages,
-        "kept": kept,
-        "removed": dict(sorted(removed.items(), key=lambda item: (-item[1], item[0]))),
-        "funnel": {
-            "found": pages,
-            "read": pages - unread,
-            "extracted and filtered": kept + repeated,
-            "without duplicates": kept,
-        },
-        "characters": characters,
-        "bytes": size,
-        "examples": {reason: tuple(some) for reason, some in examples.items()},
+def _worker_seconds(stage_files: list[Path]) -> dict[str, float]:
+    total: Counter[str] = Counter()
+    for stage_file in stage_files:
+        total.update(json.loads(read_notes(stage_file)["seconds"]))
+    return {step: round(spent, 3) for step, spent in total.items()}
+
+
+def _most_first(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _funnel(tally: Tally) -> dict[str, int]:
+    pages = tally.kept + tally.removed.total()
+    duplicates = {reason: tally.removed[reason] for reason in KINDS if reason}
+    contaminated = sum(count for reason, count in tally.removed.items() if reason.startswith("contaminated"))
+    passed = tally.kept + contaminated + sum(duplicates.values())
+    funnel = {
+        "found": pages,
+        "read": pages - tally.unread,
+        "worth extracting": pages - tally.unread - tally.given_up,
+        "passed the filters": passed,
     }
+    for reason, count in duplicates.items():
+        passed -= count
+        funnel[f"without {reason}s"] = passed
+    if contaminated:
+        funnel["not contaminated"] = passed - contaminated
+    return funnel

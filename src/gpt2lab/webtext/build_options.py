@@ -5,40 +5,64 @@ from pathlib import Path
 
 from gpt2lab.base.errors import BadOption
 from gpt2lab.webtext.extraction.extract import EXTRACTORS, Extractor, check_selectors
-from gpt2lab.webtext.quality.filters import RULE_SETS, RuleSet
+from gpt2lab.webtext.quality.filters import rules_of
+
+LANGUAGE_CONFIDENCE = 0.65  # as in FineWeb (Penedo et al. 2024, section 3.3)
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How documents are made. All but `workers` decide what comes out.
+    """How documents are made. All but `workers` and `ray` decide what comes out.
 
     With `filters="none"` everything that has text is kept: no rules and no removal of duplicates.
     """
 
-    extractor: Extractor = "trafilatura"
+    extractor: Extractor = "auto"
     """how the text is found in a page of HTML"""
     skip_elements: tuple[str, ...] = ()
     """CSS selectors of elements to drop before, such as a site's header"""
-    filters: RuleSet = "web"
-    """quality rules: web (Gopher's), paper (error pages and short texts only), none"""
+    filters: tuple[str, ...] = ("web",)
+    """sets of quality rules, or single ones: web, paper (cleaning only), none, gopher, c4, fineweb; see docs/filters.md"""
+    without_rules: tuple[str, ...] = ()
+    """rules to leave out of the sets"""
     minimum_characters: int = 128
     """shorter texts are removed, unless filters is none"""
+    languages: tuple[str, ...] = ()
+    """ISO 639-1 codes (en fr ...) of the languages to keep; none given: all"""
+    language_confidence: float = LANGUAGE_CONFIDENCE
+    """probability from which a text counts as of its language"""
+    drop_domains: tuple[str, ...] = ("wikipedia.org", "wikiwand.com")
+    """sites to leave out, each with all below it; WebText has no Wikipedia"""
+    url_duplicates: bool = True
+    """of all pages of one address only the longest stays"""
     near_duplicates: float | None = 0.8
     """Jaccard similarity of word 5-grams from which a document is a duplicate; None: only exact ones"""
+    decontaminate: tuple[Path, ...] = ()
+    """evaluation sets; documents that hold too much of them are removed"""
+    decontaminate_share: float = 0.5
+    """share of a document's 8-grams, or of those of one item of a set, above which it is removed"""
     text_column: str = "text"
     """where JSON lines and Parquet files have their text"""
     takedown: Path | None = None
     """a list of domains and URLs whose pages are left out, text and all"""
     workers: int = 0
-    """processes that extract, one input file each at a time; 0: one a core"""
+    """processes that extract; 0: one a core"""
+    ray: str | None = None
+    """HOST:PORT of a Ray cluster to run on instead; it must see the same files under the same names"""
 
     def __post_init__(self) -> None:
         if self.extractor not in EXTRACTORS:
             raise BadOption(f"extractor: {self.extractor!r} is unknown; choose one of {', '.join(EXTRACTORS)}.")
-        if self.filters not in RULE_SETS:
-            raise BadOption(f"filters: {self.filters!r} is unknown; choose one of {', '.join(RULE_SETS)}.")
+        rules_of(self.filters, self.without_rules, self.minimum_characters)
         if self.near_duplicates is not None and not 0 < self.near_duplicates <= 1:
             raise BadOption(f"near-duplicates: {self.near_duplicates} is no similarity; give a number in (0, 1].")
+        for name in ("language_confidence", "decontaminate_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                option = name.replace("_", "-")
+                raise BadOption(f"{option}: {getattr(self, name)} is no share; give a number between 0 and 1.")
+        for code in self.languages:
+            if not (len(code) == 2 and code.isalpha() and code.islower()):
+                raise BadOption(f"languages: {code!r} is no ISO 639-1 code; give two small letters such as en.")
         if self.minimum_characters < 0:
             raise BadOption(f"minimum-characters: {self.minimum_characters} is negative; give 0 or more.")
         if self.workers < 0:

@@ -1,83 +1,143 @@
-"""The first stage of `build`: every input file becomes one table of extracted and judged pages, whole or absent."""
+"""The first stage of `build`: every input file becomes tables of extracted and judged pages, whole or absent.
+
+A file is named for what it was made of: names, sizes and times of the input, and the options. So a build that was
+killed, or whose input grew, does only what is missing.
+"""
 
 import hashlib
-import shutil
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gpt2lab.base.files import read_json, whole_file, write_json
+from gpt2lab.base.files import PARTIAL, sha256_of, whole_file
 from gpt2lab.base.progress import progress_bar
 from gpt2lab.webtext.build_options import BuildOptions
-from gpt2lab.webtext.extraction.extract import clean_text, extract
-from gpt2lab.webtext.pages.page import InputFile, Page, Unreadable
-from gpt2lab.webtext.pages.read import read_pages
-from gpt2lab.webtext.quality.filters import judge, rules_of
-from gpt2lab.webtext.tables import EXTRACTED, Row, TableWriter, remove_partial_files
-from gpt2lab.webtext.takedown import TakedownList, read_takedown_list
+from gpt2lab.webtext.duplicates.sketch import sketch
+from gpt2lab.webtext.page_stage import Settings, row_of
+from gpt2lab.webtext.pages.page import MIB, InputFile
+from gpt2lab.webtext.pages.read import parts_of, read_pages
+from gpt2lab.webtext.tables import Row, TableWriter, batch_of_rows, extracted_schema
 from gpt2lab.webtext.workers import Advance, run_tasks
 
-
-def document_id(source_file: str, index: int) -> str:
-    """The id of a record: the same in every build of the same files."""
-    return hashlib.sha256(f"{source_file}\0{index}".encode(errors="surrogateescape")).hexdigest()[:24]
-
-
-def open_stage(folder: Path, key: str) -> Path:
-    """The folder of a stage, emptied first if what is in it was made of something else."""
-    marker = folder / "stage.json"
-    if not marker.exists() or read_json(marker) != key:
-        shutil.rmtree(folder, ignore_errors=True)
-        write_json(marker, key)
-    remove_partial_files(folder)
-    return folder
+STAGE_VERSION = 2  # a number to raise when the same input and options would give other rows
+TASKS = 64  # about so many for each build, so that workers end together ...
+SMALLEST_TASK, LARGEST_TASK = MIB, 64 * MIB  # ... but none outside these bytes of input
+FILES_PER_TASK = 1000
+ROWS_AT_ONCE = 256
+CHARACTERS_AT_ONCE = 8 << 20
+NOT_DECIDING = frozenset(("workers", "ray"))
+"""Options that change nothing in what comes out"""
+DECIDING_LATER = frozenset(("decontaminate_share",))
+"""Options that change nothing in this stage"""
 
 
-def extract_all(files: list[InputFile], folder: Path, options: BuildOptions) -> list[Path]:
-    """One stage file for each input file; the ones that are there already stay."""
-    stage_files = [folder / f"{n:05d}-{Path(file.source_file).name[:80]}.parquet" for n, file in enumerate(files)]
-    tasks = [(file, path) for file, path in zip(files, stage_files, strict=True) if not path.exists()]
-    with progress_bar("extract", sum(file.size for file in files) / 1e6, "MB") as bar:
-        bar.skip(sum(file.size for file in files) / 1e6 - sum(file.size for file, _ in tasks) / 1e6)
-        tasks.sort(key=lambda task: -task[0].size)  # the largest first: workers end together
+@dataclass(frozen=True)
+class Task:
+    """Some files, or parts of one, that become one stage file."""
+
+    parts: tuple[InputFile, ...]
+    stage_file: Path
+
+    @property
+    def size(self) -> int:
+        """Input bytes."""
+        return sum(part.size for part in self.parts)
+
+
+def options_key(options: BuildOptions, without: frozenset[str] = frozenset()) -> str:
+    """Changes whenever an option does (a file that is named: its contents), but for those of `without`."""
+    deciding = {name: value for name, value in asdict(options).items() if name not in NOT_DECIDING | without}
+    deciding["takedown"] = sha256_of(options.takedown) if options.takedown else None
+    deciding["decontaminate"] = [sha256_of(path) for path in options.decontaminate]
+    return hashlib.sha256(repr((STAGE_VERSION, sorted(deciding.items()))).encode()).hexdigest()
+
+
+def extract_all(files: Sequence[InputFile], folder: Path, options: BuildOptions) -> list[Path]:
+    """The stage files of all input files, in their order; those that are there already stay, others go."""
+    tasks = _tasks(files, folder, options)
+    wanted = {task.stage_file for task in tasks}
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path not in wanted and (path.suffix == ".parquet" or path.name.endswith(PARTIAL)):
+            path.unlink()
+    missing = [task for task in tasks if not task.stage_file.exists()]
+    size = sum(task.size for task in tasks)
+    with progress_bar("extract", size / 1e6, "MB") as bar:
+        bar.skip((size - sum(task.size for task in missing)) / 1e6)
+        missing.sort(key=lambda task: -task.size)  # the largest first: workers end together
         run_tasks(
-            _extract_file,
-            [(file, path, options) for file, path in tasks],
+            _extract,
+            [(task, options) for task in missing],
             options.workers,
             lambda amount: bar.advance(amount / 1e6),
+            options.ray,
         )
-    return stage_files
+    return [task.stage_file for task in tasks]
 
 
-def _extract_file(file: InputFile, stage_file: Path, options: BuildOptions, advance: Advance) -> None:
-    rules = rules_of(options.filters, options.minimum_characters)
-    takedown = read_takedown_list(options.takedown) if options.takedown else TakedownList()
-    with whole_file(stage_file) as handle, TableWriter(handle, EXTRACTED) as writer:
-        for item in read_pages(file, options.text_column):
-            row: Row = {
-                "id": document_id(item.source_file, item.index),
-                "url": item.url,
-                "source_file": item.source_file,
-                "index": item.index,
-            }
-            if takedown.covers(item.url):
-                row |= {"reason": "takedown"}
-            elif isinstance(item, Unreadable):
-                row |= {"reason": item.reason, "text": clean_text(item.excerpt)}
-            else:
-                title, text, row["extractor"], failure = _extract_page(item, options)
-                removal = judge(text, title, rules)
-                row |= {"title": title, "text": text}
-                if removal:
-                    row |= {"reason": failure or removal.rule, "value": removal.value}
-            writer.add(row)
-    advance(file.size)
+def _tasks(files: Sequence[InputFile], folder: Path, options: BuildOptions) -> list[Task]:
+    size = sum(file.size for file in files) // TASKS
+    largest = min(max(1 << size.bit_length(), SMALLEST_TASK), LARGEST_TASK)  # a power of two: it seldom changes
+    key = options_key(options, DECIDING_LATER)
+    return [Task(group, folder / f"{_group_key(group, key)}.parquet") for group in _groups(files, largest)]
 
 
-def _extract_page(page: Page, options: BuildOptions) -> tuple[str, str, str, str | None]:
-    """Title, text, the name of the extractor, and what made it fail if it did."""
-    if page.kind == "text":
-        return "", clean_text(page.content), "plain text", None
-    try:
-        found = extract(page.content, options.extractor, options.skip_elements, page.url)
-    except Exception as error:  # other people's parsers on other people's pages: one page must not end the run
-        return "", "", options.extractor, f"extractor failed: {type(error).__name__}"
-    return found.title, found.text, options.extractor, None
+def _groups(files: Sequence[InputFile], largest: int) -> Iterator[tuple[InputFile, ...]]:
+    """Parts of large files, and small files together."""
+    group: list[InputFile] = []
+    size = 0
+    for file in files:
+        for part in parts_of(file, largest):
+            if group and (len(group) >= FILES_PER_TASK or size + part.size > largest):
+                yield tuple(group)
+                group, size = [], 0
+            group.append(part)
+            size += part.size
+    if group:
+        yield tuple(group)
+
+
+def _group_key(group: tuple[InputFile, ...], key: str) -> str:
+    seen = [(part.source_file, part.size, part.begin, part.end, _changed(part)) for part in group]
+    return hashlib.sha256(repr((key, seen)).encode(errors="replace")).hexdigest()[:32]
+
+
+def _changed(file: InputFile) -> int:
+    return file.path.stat().st_mtime_ns if file.size else 0
+
+
+def _extract(task: Task, options: BuildOptions, advance: Advance) -> None:
+    settings = Settings.of(options)
+    schema = extracted_schema([rule.name for rule in settings.rules])
+    with whole_file(task.stage_file) as handle, TableWriter(handle, schema) as writer:
+        for part in task.parts:
+            for rows in _in_batches(row_of(item, settings) for item in read_pages(part, options.text_column)):
+                with settings.clock("sketch"):
+                    _add_sketches(rows, options.near_duplicates)
+                with settings.clock("store"):
+                    writer.add(batch_of_rows(rows, schema))
+            advance(part.size)
+        writer.note({"seconds": json.dumps(settings.seconds)})
+
+
+def _in_batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    characters = 0
+    for row in rows:
+        batch.append(row)
+        characters += row.get("characters") or 0
+        if len(batch) >= ROWS_AT_ONCE or characters >= CHARACTERS_AT_ONCE:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _add_sketches(rows: list[Row], threshold: float | None) -> None:
+    """What finds the duplicates of the rows that passed."""
+    passed = [row for row in rows if row.get("reason") is None]
+    sketches = sketch([row["text"] for row in passed], threshold)
+    bands = sketches.bands or [None] * len(passed)
+    for row, text_hash, hashes in zip(passed, sketches.text_hashes, bands, strict=True):
+        row |= {"text_hash": text_hash, "bands": hashes}

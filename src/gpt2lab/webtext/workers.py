@@ -1,4 +1,4 @@
-"""One task a file in several processes that end with their parent, with progress from inside the tasks."""
+"""One task a file: in several processes that end with their parent, or on a Ray cluster; with progress."""
 
 import multiprocessing
 import os
@@ -10,21 +10,31 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from gpt2lab.base.errors import BadInput
+from gpt2lab.webtext.engine import ray_cluster
 
 Advance = Callable[[int], None]
 LOOKS_EVERY_SECONDS = 0.5
 
 
-def run_tasks(function: Callable[..., None], tasks: Sequence[tuple[Any, ...]], workers: int, advance: Advance) -> None:
+def run_tasks(
+    function: Callable[..., None],
+    tasks: Sequence[tuple[Any, ...]],
+    workers: int,
+    advance: Advance,
+    ray: str | None = None,
+) -> None:
     """Call `function(*task, advance)` for every task, in `workers` processes (0: one a core), first ones first.
 
+    With the address of a Ray cluster the tasks run there, one a core; it must see the same files under the same names.
     Raises BadInput when a process dies, and whatever a task raises.
     """
+    if ray is not None:
+        return _run_on_ray(function, tasks, ray, advance)
     workers = min(workers or os.cpu_count() or 1, len(tasks))
     if workers < 2:
         for task in tasks:
             function(*task, advance)
-        return
+        return None
     # Not "fork": a forked child of a process with threads (pyarrow has some) may hang.
     context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
     done_by_workers = context.Value("q", 0)
@@ -46,6 +56,35 @@ def run_tasks(function: Callable[..., None], tasks: Sequence[tuple[Any, ...]], w
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+    return None
+
+
+def _run_on_ray(function: Callable[..., None], tasks: Sequence[tuple[Any, ...]], address: str, advance: Advance) -> None:
+    """Ray runs a task again on another machine when one is lost."""
+    ray = ray_cluster(address)
+    remote = ray.remote(num_cpus=1, max_retries=3)(_run_and_count)
+    pending = [remote.remote(function, task) for task in tasks]
+    try:
+        while pending:
+            finished, pending = ray.wait(pending)
+            for amount in ray.get(finished):
+                advance(amount)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise BadInput(
+            f"the Ray cluster failed ({type(error).__name__}); the files that were done are kept. Run the same command"
+            " again."
+        ) from None
+    finally:
+        for one in pending:
+            ray.cancel(one, force=True)
+
+
+def _run_and_count(function: Callable[..., None], task: tuple[Any, ...]) -> int:
+    amounts: list[int] = []
+    function(*task, amounts.append)
+    return sum(amounts)
 
 
 _done: Any = None  # the number that a worker process shares with its parent

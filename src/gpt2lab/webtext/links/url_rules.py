@@ -102,8 +102,25 @@ def read_link(text: str, dropped_domains: frozenset[str] = frozenset()) -> Link 
     canonical = str(url)
     if canonical.count("/") == 2:
         canonical += "/"
+    return Link(canonical, _key(canonical), domain)
+
+
+def url_key(text: str) -> str | None:
+    """What all spellings of one web address have in common; None where it is none."""
+    url = canonical_url(text.strip()) if _WEB.match(text.strip()) else None
+    return _key(str(url)) if url else None
+
+
+def _key(canonical: str) -> str:
     key = canonical.partition("://")[2]
-    return Link(canonical, key if "?" in key else key.removesuffix("/"), domain)
+    return key if "?" in key else key.removesuffix("/")
+
+
+def site_of(text: str) -> str | None:
+    """The registered domain of a web address, as example.co.uk for https://www.example.co.uk/a; None: it has none."""
+    url = canonical_url(text.strip()) if _WEB.match(text.strip()) else None
+    domain = _domain_of(url.host) if url and url.host else None
+    return domain.registered if domain else None
 
 
 def canonical_url(text: str) -> yarl.URL | None:

@@ -1,0 +1,146 @@
+"""What happens to one page: a cheap first look, extraction, repair, language, quality rules. Pure functions of it."""
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from gpt2lab.webtext.build_options import BuildOptions
+from gpt2lab.webtext.extraction.extract import Extracted, ExtractionError, Look
+from gpt2lab.webtext.links.url_rules import url_key
+from gpt2lab.webtext.overlap.contamination import EvaluationGrams
+from gpt2lab.webtext.pages.page import Page, Unreadable
+from gpt2lab.webtext.quality.filters import Judgement, Removal, Rule, judge, rules_of
+from gpt2lab.webtext.quality.language import identify
+from gpt2lab.webtext.quality.repair import repair
+from gpt2lab.webtext.tables import Row
+from gpt2lab.webtext.takedown import TakedownList, read_takedown_list
+
+FIRST_LOOK = "first look"
+"""The extractor of pages that were given up before a real one was asked"""
+
+_LOWER_BOUNDS = ("empty", "error_page", "too_short", "word_count")
+
+
+@dataclass
+class Settings:
+    """What a worker needs to know for all its pages, and the seconds it spent at each step."""
+
+    options: BuildOptions
+    rules: tuple[Rule, ...]
+    lower_bounds: tuple[Rule, ...]
+    """rules that a page is sure to break when all that can be seen of it is too little for them"""
+    takedown: TakedownList
+    dropped: TakedownList
+    evaluation: EvaluationGrams | None
+    seconds: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, options: BuildOptions) -> "Settings":
+        """Read what the options name."""
+        rules = rules_of(options.filters, options.without_rules, options.minimum_characters)
+        return cls(
+            options,
+            rules,
+            tuple(rule for rule in rules if rule.name in _LOWER_BOUNDS),
+            read_takedown_list(options.takedown) if options.takedown else TakedownList(),
+            TakedownList(domains=frozenset(options.drop_domains)),
+            read_evaluation_grams(options.decontaminate) if options.decontaminate else None,
+        )
+
+    @contextmanager
+    def clock(self, step: str) -> Iterator[None]:
+        """Count the seconds of a block for a step."""
+        start = time.perf_counter()
+        yield
+        self.seconds[step] += time.perf_counter() - start  # type: ignore[assignment]
+
+
+def document_id(source_file: str, offset: int) -> str:
+    """The id of a record: the same in every build of the same files."""
+    return hashlib.sha256(f"{source_file}\0{offset}".encode(errors="surrogateescape")).hexdigest()[:24]
+
+
+def row_of(item: Page | Unreadable, settings: Settings) -> Row:
+    """The row of the stage table for one record; `reason` says why it is removed, if it is."""
+    row: Row = {
+        "id": document_id(item.source_file, item.index),
+        "url": item.url,
+        "source_file": item.source_file,
+        "offset": item.index,
+    }
+    if settings.takedown.covers(item.url):
+        return row | {"reason": "takedown"}
+    if isinstance(item, Unreadable):
+        return row | {"reason": item.reason, "text": repair(item.excerpt)}
+    row |= {"date": item.date}
+    if settings.dropped.covers(item.url):
+        return row | {"reason": "dropped domain"}
+    try:
+        row |= _judged(item, settings)
+    except ExtractionError as error:
+        row |= {"extractor": settings.options.extractor, "reason": f"extractor failed: {error}"}
+    row["characters"] = len(row.get("text") or "")
+    if row.get("reason") is None:
+        row["url_key"] = url_key(item.url) if item.url and settings.options.url_duplicates else None
+        if settings.evaluation:
+            with settings.clock("contamination"):
+                found = settings.evaluation.share(row["text"])
+            row |= {"contamination": found.share, "contaminated_by": found.name}
+    return row
+
+
+def _judged(page: Page, settings: Settings) -> Row:
+    if page.kind == "text":
+        return _judged_text(Extracted("", page.content, "plain text"), settings)
+    with settings.clock("first look"):
+        look = Look(page.content, settings.options.skip_elements)
+        hopeless = _hopeless(look, settings)
+    if hopeless:
+        return hopeless
+    with settings.clock("extract"):
+        extracted = look.extract(settings.options.extractor, page.url)
+    row = _judged_text(extracted, settings)
+    return row if page.date else row | {"date": extracted.date}
+
+
+def _hopeless(look: Look, settings: Settings) -> Row | None:
+    """The row of a page whose visible text is too short, or surely in another language; None when it may be good."""
+    row: Row = {"title": look.title, "text": look.text, "extractor": FIRST_LOOK}
+    short = judge(look.text, look.title, settings.lower_bounds)
+    if short.removal and short.removal.too_low:
+        return _removed(row, short.removal, short.scores)
+    if settings.options.languages:
+        language = identify(look.text)
+        if language.code not in settings.options.languages and language.confidence >= MINIMUM_CONFIDENCE:
+            return _removed(row | {"language": language.code}, Removal("language", language.confidence), short.scores)
+    return None
+
+
+def _judged_text(extracted: Extracted, settings: Settings) -> Row:
+    with settings.clock("repair"):
+        text = repair(extracted.text)
+    with settings.clock("language"):
+        language = identify(text)
+    row: Row = {
+        "title": extracted.title or None,
+        "text": text,
+        "extractor": extracted.extractor,
+        "language": language.code or None,
+    }
+    with settings.clock("rules"):
+        judgement = judge(text, extracted.title, settings.lower_bounds)
+        if not judgement.removal:
+            wanted, confidence = settings.options.languages, settings.options.language_confidence
+            if wanted and (wrong := wrong_language(language, wanted, confidence)):
+                return _removed(row, wrong, judgement.scores)
+            judgement = judge(text, extracted.title, settings.rules)
+    if judgement.removal:
+        return _removed(row, judgement.removal, judgement.scores)
+    return row | {"scores": judgement.scores}
+
+
+def _removed(row: Row, removal: Removal, scores: dict[str, float]) -> Row:
+    return row | {"reason": removal.rule, "value": removal.value, "scores": scores}
