@@ -121,7 +121,8 @@ def _finished_report(out: Path, key: str) -> BuildReport | None:
     if not (_documents_file(out).exists() and _removed_file(out).exists()):
         return None
     examples = {reason: tuple(RemovedExample(**one) for one in some) for reason, some in saved["examples"].items()}
-    options = {**saved["options"], "skip_elements": tuple(saved["options"]["skip_elements"])}
+    lists = ("skip_elements", "filters", "without_rules")
+    options = {**saved["options"], **{name: tuple(saved["options"][name]) for name in lists}}
     return BuildReport(**{**saved, "examples": examples, "options": options, "already_finished": True})
 
 
@@ -144,7 +145,7 @@ def _demand_something_readable(stage_files: list[Path], inputs: Sequence[Path]) 
 
 
 def _find_duplicates(stage_files: list[Path], options: BuildOptions) -> dict[str, Duplicate]:
-    if options.filters == "none":
+    if options.filters == ("none",):
         return {}
     with progress_bar("duplicates", unit="documents") as bar:
 

@@ -48,7 +48,7 @@ def extract_all(files: list[InputFile], folder: Path, options: BuildOptions) -> 
 
 
 def _extract_file(file: InputFile, stage_file: Path, options: BuildOptions, advance: Advance) -> None:
-    rules = rules_of(options.filters, options.minimum_characters)
+    rules = rules_of(options.filters, options.without_rules, options.minimum_characters)
     takedown = read_takedown_list(options.takedown) if options.takedown else TakedownList()
     with whole_file(stage_file) as handle, TableWriter(handle, EXTRACTED) as writer:
         for item in read_pages(file, options.text_column):
@@ -64,7 +64,7 @@ def _extract_file(file: InputFile, stage_file: Path, options: BuildOptions, adva
                 row |= {"reason": item.reason, "text": clean_text(item.excerpt)}
             else:
                 title, text, row["extractor"], failure = _extract_page(item, options)
-                removal = judge(text, title, rules)
+                removal = judge(text, title, rules).removal
                 row |= {"title": title, "text": text}
                 if removal:
                     row |= {"reason": failure or removal.rule, "value": removal.value}
