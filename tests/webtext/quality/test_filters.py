@@ -81,7 +81,10 @@ JUST_IN_AND_OUT = {
     "duplicate_paragraph_characters": ("\n\n".join("abcdeeee"[:5] + "a"), "\n\n".join("abcaa")),
     "lorem_ipsum": ("lorem, ipsum", "This is Lorem Ipsum."),
     "curly_bracket": ("} end", "if {"),
-    "sentences": (lines((5, "I see you.")), lines((4, "I see you.")) + "\nTwo words.\nWe use javascript. Do!\nSee the privacy policy."),
+    "sentences": (
+        lines((5, "I see you.")),
+        lines((4, "I see you.")) + "\nTwo words.\nWe use javascript. Do!\nSee the privacy policy.",
+    ),
     "terminal_punctuation": (lines((5, 'I "see {}"')), lines((4, "I see you.")) + "\nand so on\nand so on..."),
     "line_punctuation": (lines((13, "He left.”"), (87, "{} x")), lines((12, "He left.”"), (88, "{} x"))),
     "short_lines": (lines((66, "{}"), (34, "x" * 30)), lines((67, "{}"), (33, "x" * 30))),
@@ -300,10 +303,8 @@ def test_any_text_is_measured_without_an_error_and_shares_are_shares(text):
             assert value <= 1 or rule.name == "symbol_to_word_ratio"
 
 
-CHINESE = """清晨的港口十分安静，没有人看见那条船离开。
-一位老人提着灯站在码头尽头，直到太阳升起。
-后来他告诉我们，船上有三个孩子和一只狗！
-他们为什么要走，至今无人知晓；家长们也不愿意谈起。
+CHINESE = """清晨的港口十分安静，没有人看见那条船离开。一位穿着旧大衣的老人提着灯站在码头尽头，直到太阳升起。
+后来他告诉我们，船上有三个孩子和一只狗！他们为什么要走，至今无人知晓；家长们也不愿意谈起。
 冬天暴风雪封路的时候，大家还会为此争论不休。有些人说那只是游戏。"""
 
 

@@ -92,7 +92,7 @@ def test_a_text_in_another_language_is_removed_with_its_confidence():
 def test_unknown_languages_are_refused_by_name():
     check_languages(("en", "fr"))
     check_languages(())
-    with pytest.raises(BadOption, match="'english'.*choose of af|'english'.*, en,"):
+    with pytest.raises(BadOption, match=r"'english'.*, en, "):
         check_languages(("english",))
     with pytest.raises(BadOption, match="zxx"):
         check_languages(("zxx",))

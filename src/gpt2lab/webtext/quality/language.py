@@ -8,11 +8,11 @@ from gpt2lab.base.errors import BadOption
 from gpt2lab.webtext.quality.filters import Removal
 
 if TYPE_CHECKING:
-    from py3langid.langid import LanguageIdentifier
+    from py3langid.langid import LanguageIdentifier  # type: ignore[import-untyped]
 
 MINIMUM_CONFIDENCE = 0.65
-"""As in FineWeb (Penedo et al. 2024, section 3.3), though of another classifier: here it is wrong in 1 of 3,003 headlines
-of three words, and keeps every document of 10 lines."""
+"""As in FineWeb (Penedo et al. 2024, section 3.3), though of another classifier: of 6,006 single lines of news in
+English and French none was told wrongly with as much confidence, and 97 % had it; documents of ten lines all had."""
 
 SAMPLES = 3  # from the beginning, the middle and the end
 SAMPLE_CHARACTERS = 400  # each; four of 1000 found the same languages at half the speed

@@ -153,7 +153,7 @@ def sentences(text: Text) -> float:
 
 
 def punctuated_sentences(text: Text) -> float:
-    """Sentences as in `sentences`, in only those lines that end in a final or quotation mark, but not in an ellipsis."""
+    """Sentences as in `sentences`, in only those lines that end in a final or quotation mark, not an ellipsis."""
     ended = [line for line in _lines_of_c4(text) if line.endswith(_C4_ENDS) and not line.endswith(_ELLIPSES)]
     return _sentences(ended, text.unspaced)
 

@@ -1,4 +1,4 @@
-"""Text that was decoded wrongly somewhere on its way, put right by ftfy (Speer 2019), and the cleaning of every text."""
+"""Text that was decoded wrongly somewhere on its way, put right by ftfy (Speer 2019), and cleaned as every text is."""
 
 import functools
 import re
