@@ -99,7 +99,7 @@ def test_every_record_is_kept_or_removed_with_a_reason(pages, tmp_path):
 
 
 def test_filters_none_keeps_everything_that_has_text(pages, tmp_path):
-    report = build([pages], tmp_path / "out", BuildOptions(filters="none", workers=1))
+    report = build([pages], tmp_path / "out", BuildOptions(filters=("none",), workers=1))
     assert report.removed == {"empty": 1, "file: type .png is not read": 1, "line: not valid JSON": 1}
     kept = [document.source_file for document in read_documents(tmp_path / "out")]
     assert kept == ["a.txt", "b.html", "c.jsonl", "c.jsonl", "d.md", "e.txt", "sub/g.txt"]
@@ -129,7 +129,7 @@ def test_a_finished_build_is_not_done_again_unless_input_or_options_change(pages
 
 def test_documents_made_in_the_input_folder_are_not_read_as_input(pages):
     assert build([pages], pages / "out", ALONE).kept == 3
-    assert build([pages], pages / "out", BuildOptions(workers=1, filters="paper")).kept == 3
+    assert build([pages], pages / "out", BuildOptions(workers=1, filters=("paper",))).kept == 3
 
 
 def test_one_stage_file_left_by_a_killed_run_is_enough_to_go_on(pages, tmp_path):
@@ -153,7 +153,7 @@ import sys
 from pathlib import Path
 from gpt2lab.webtext.build import BuildOptions, build
 if __name__ == "__main__":
-    build([Path(sys.argv[1])], Path(sys.argv[2]), BuildOptions(filters="paper", workers=2))
+    build([Path(sys.argv[1])], Path(sys.argv[2]), BuildOptions(filters=("paper",), workers=2))
 """
 
 
@@ -165,7 +165,7 @@ def test_a_build_killed_at_any_moment_and_run_again_gives_the_same_bytes(tmp_pat
     for number in range(60):
         paragraphs = "".join(f"<p>{line}</p>" for line in prose(number % 50 + 1, 60).split("\n"))
         (pages / f"{number:02d}.html").write_text(page % paragraphs)
-    build([pages], tmp_path / "whole", BuildOptions(filters="paper", workers=2))
+    build([pages], tmp_path / "whole", BuildOptions(filters=("paper",), workers=2))
     for moment in (0, 1, 20, 60):  # stage files there when the kill comes
         run = subprocess.Popen([sys.executable, script, pages, out])
         stage = out / "stages" / "extracted"
@@ -176,7 +176,7 @@ def test_a_build_killed_at_any_moment_and_run_again_gives_the_same_bytes(tmp_pat
         run.wait()
         _, alive = psutil.wait_procs(children, timeout=10)
         assert not alive, "workers outlive the process that started them"
-    report = build([pages], out, BuildOptions(filters="paper", workers=2))
+    report = build([pages], out, BuildOptions(filters=("paper",), workers=2))
     assert report.removed == {"exact duplicate": 10}
     assert tree(out) == tree(tmp_path / "whole")
 
@@ -206,7 +206,7 @@ def test_real_crawls_with_damage_are_built_with_what_is_left(shared_warcs, tmp_p
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "cut.warc.gz").write_bytes(data[:100_000])
     (tmp_path / "pages" / "lines.jsonl.gz").write_bytes(gzip.compress(b'{"text": "\\ud800 ' + b"x" * 200 + b'"}\n'))
-    report = build([tmp_path / "pages"], tmp_path / "out", BuildOptions(filters="paper", workers=1))
+    report = build([tmp_path / "pages"], tmp_path / "out", BuildOptions(filters=("paper",), workers=1))
     assert [reason for reason in report.removed if reason.startswith("file: cut short at byte ")]
     assert report.kept > 5
     *_, last = read_documents(tmp_path / "out")
@@ -231,7 +231,7 @@ def test_no_input_is_one_clear_line(tmp_path):
     "options",
     [
         {"extractor": "magic"},
-        {"filters": "all"},
+        {"filters": ("all",)},
         {"near_duplicates": 1.5},
         {"minimum_characters": -1},
         {"workers": -1},

@@ -61,14 +61,14 @@ def test_the_text_of_a_page_taken_down_is_kept_nowhere(tmp_path, takedown):
     ]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = tmp_path / "out"
-    first = build([tmp_path / "in.jsonl"], out, BuildOptions(filters="none", workers=1))
+    first = build([tmp_path / "in.jsonl"], out, BuildOptions(filters=("none",), workers=1))
     assert first.kept == 2
-    report = build([tmp_path / "in.jsonl"], out, BuildOptions(filters="none", workers=1, takedown=takedown))
+    report = build([tmp_path / "in.jsonl"], out, BuildOptions(filters=("none",), workers=1, takedown=takedown))
     assert (report.kept, report.removed) == (1, {"takedown": 1})
     for folder in ("documents", "removed", "stages"):
         for file in sorted((out / folder).rglob("*.parquet")):
             assert "secret" not in str(pyarrow.parquet.read_table(file).to_pylist())
     assert "secret" not in (out / "report.json").read_text()
     takedown.write_text(LIST + "www.example.edu\n")
-    longer = build([tmp_path / "in.jsonl"], out, BuildOptions(filters="none", workers=1, takedown=takedown))
+    longer = build([tmp_path / "in.jsonl"], out, BuildOptions(filters=("none",), workers=1, takedown=takedown))
     assert (longer.kept, longer.removed) == (0, {"takedown": 2})

@@ -40,6 +40,8 @@ from gpt2lab.webtext.overlap import Overlap, overlap
 HELD_OUT_SHARE = 0.1
 VOCAB_SIZE = 4096
 CLOZE_ITEMS = 200
+DEMO_FILTERS = ("paper", "gopher-quality", "duplicate_lines", "duplicate_line_characters")
+"""Not `web`: documentation has short lines without final marks, and says the same things again."""
 PROMPTS = ("", "Return the", "This module provides", "class ")
 SAMPLE = SamplingOptions(max_tokens=120, temperature=0.8, top_k=40)
 
@@ -162,7 +164,7 @@ class _Demo:
 
     def _build(self) -> BuildReport:
         """Extract as suits this site, and keep what reads like prose: much of pydoc is lists of inherited methods."""
-        options = BuildOptions(extractor=PYDOC_EXTRACTOR, skip_elements=PYDOC_SKIP_ELEMENTS, filters="web")
+        options = BuildOptions(extractor=PYDOC_EXTRACTOR, skip_elements=PYDOC_SKIP_ELEMENTS, filters=DEMO_FILTERS)
         return build([self.out / "pages"], self.out / "documents", options)
 
     def _texts(self, held_out: bool) -> Iterator[str]:

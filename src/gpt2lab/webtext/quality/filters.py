@@ -1,54 +1,42 @@
-"""Quality rules: named pure functions that say of a text what is wrong with it, or None.
+"""Quality rules: named measurements with bounds, the published sets of them, and the judging of a text by some."""
 
-The rules of `web` are Gopher's (Rae et al. 2021, "Scaling Language Models", appendix A.1.1), made for English prose.
-"""
-
-import re
-from collections import Counter
+import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from math import inf
 
-RuleSet = Literal["web", "paper", "none"]
-RULE_SETS: tuple[str, ...] = get_args(RuleSet)
-
-LONGEST_ERROR_PAGE = 1500  # characters; an article about errors is longer
-
-_STOP_WORDS = frozenset(("the", "be", "to", "of", "and", "that", "have", "with"))
-_BULLETS = ("•", "‣", "▪", "●", "◦", "*", "-")
-_ERROR = re.compile(
-    r"""^(?:.{1,60}[:|·–—-]\s+)?(?:
-        (?:http\s+)?(?:error|fehler|oops)(?:\s*[:–—-]\s.*|[\s!]*)           # "Error", "Pydoc: Error - x"
-      | (?:http\s+)?(?:error\s+)?[45]\d\d(?:\s*[:–—-]?\s*(?:error|page|not\ found|file|forbidden|bad|gone|internal
-            |service|unauthorized|access|server|too\ many|method|gateway).*|[.!]?)   # "404", "503 Service Unavailable"
-      | (?:(?:the|this)\s+)?(?:requested\s+)?(?:page|file|url|site|document|content|resource)?\s*
-            (?:was\s+|is\s+|could\s+|can)?\s*not\s+(?:be\s+)?found.{0,40}   # "Page not found"
-      | page\s+(?:can(?:'|’)t|cannot|could\s+not)\s+be\s+found.{0,40}
-      | (?:access\s+(?:is\s+)?(?:denied|forbidden)|forbidden|bad\ gateway|bad\ request|gateway\ time-?out
-            |internal\ server\ error|service\ (?:temporarily\ )?unavailable|too\ many\ requests).{0,40}
-      | (?:just\ a\ moment|are\ you\ (?:a\ )?(?:human|robot)|attention\ required).{0,40}   # what robots are shown
-    )(?:\s+[|·–—-]\s+.{1,60})?$""",
-    re.IGNORECASE | re.VERBOSE,
-)
+from gpt2lab.base.errors import BadOption
+from gpt2lab.webtext.quality import measures
+from gpt2lab.webtext.quality.text import Text
 
 
 @dataclass(frozen=True)
-class Text:
-    """A text as the rules look at it."""
+class Rule:
+    """A text passes when the measurement lies between the bounds, or when there is nothing to measure in it."""
 
-    text: str
-    title: str = ""
+    name: str
+    source: str
+    measure: Callable[[Text], float | None]
+    minimum: float = -inf
+    maximum: float = inf
+    exclusive: bool = False
+    """the bounds themselves are removed too"""
+    english: bool = False
+    """made for English: removes good texts in other languages"""
 
-    @cached_property
-    def words(self) -> list[str]:
-        """What white space separates."""
-        return self.text.split()
+    def passes(self, value: float) -> bool:
+        """Whether a measurement is one that keeps the text."""
+        if self.exclusive:
+            return self.minimum < value < self.maximum
+        return self.minimum <= value <= self.maximum
 
-    @cached_property
-    def lines(self) -> list[str]:
-        """Lines with something on them, stripped."""
-        return [stripped for line in self.text.split("\n") if (stripped := line.strip())]
+    @property
+    def bounds(self) -> str:
+        """The measurements that keep a text, in mathematical notation."""
+        less = "<" if self.exclusive else "≤"
+        lower = "" if self.minimum == -inf else f"{self.minimum:g} {less} "
+        upper = "" if self.maximum == inf else f" {less} {self.maximum:g}"
+        return f"{lower}x{upper}"
 
 
 @dataclass(frozen=True)
@@ -59,111 +47,148 @@ class Removal:
     value: float
 
 
-Rule = tuple[str, Callable[[Text], float | None]]
-"""A rule's name, and a function from a text to the offending measurement, or None when the text passes."""
+@dataclass(frozen=True)
+class Judgement:
+    """What the rules say of a text: why it is removed, if it is, and all that was measured until then, by rule."""
+
+    removal: Removal | None
+    scores: dict[str, float]
 
 
-def empty(text: Text) -> float | None:
-    """Nothing but white space: the extractor found no text."""
-    return None if text.words else 0.0
+_WEBTEXT = "Radford et al. 2019, section 2.1"
+_OURS = "this project's"
+_GOPHER = "Gopher: Rae et al. 2021, appendix A.1.1"
+_GOPHER_TABLE = "Gopher: Rae et al. 2021, appendix A.1.1, table A1"
+_C4 = "C4: Raffel et al. 2020, section 2.2"
+_FINEWEB = "FineWeb: Penedo et al. 2024, section 3.6"
+
+_EMPTY = Rule("empty", _OURS, measures.visible_characters, minimum=1)
+_CLEANING = (
+    Rule("error_page", _OURS, measures.error_headings, maximum=0),
+    Rule("too_short", f"{_OURS}, after {_WEBTEXT}", measures.characters, minimum=128),
+)
+_GOPHER_QUALITY = (
+    Rule("word_count", _GOPHER, measures.word_count, 50, 100_000),
+    Rule("mean_word_length", _GOPHER, measures.mean_word_length, 3, 10),
+    Rule("symbol_to_word_ratio", _GOPHER, measures.symbols_per_word, maximum=0.1),
+    Rule("bullet_lines", _GOPHER, measures.bullet_lines, maximum=0.9),
+    Rule("ellipsis_lines", _GOPHER, measures.ellipsis_lines, maximum=0.3),
+    Rule("alphabetic_words", _GOPHER, measures.alphabetic_words, minimum=0.8),
+    Rule("stop_words", _GOPHER, measures.stop_words, minimum=2, english=True),
+)
+_DUPLICATE_LINES = (
+    Rule("duplicate_lines", _GOPHER_TABLE, measures.duplicate_lines, maximum=0.30),
+    Rule("duplicate_line_characters", _GOPHER_TABLE, measures.duplicate_line_characters, maximum=0.20),
+    Rule("duplicate_paragraphs", _GOPHER_TABLE, measures.duplicate_paragraphs, maximum=0.30),
+    Rule("duplicate_paragraph_characters", _GOPHER_TABLE, measures.duplicate_paragraph_characters, maximum=0.20),
+)
+_REPEATED_NGRAMS = (
+    *(
+        Rule(f"top_{n}_gram", _GOPHER_TABLE, measures.top_ngram(n), maximum=share)
+        for n, share in ((2, 0.20), (3, 0.18), (4, 0.16))
+    ),
+    *(
+        Rule(f"duplicate_{n}_grams", _GOPHER_TABLE, measures.duplicate_ngrams(n), maximum=share)
+        for n, share in ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10))
+    ),
+)
+_C4_RULES = (
+    Rule("lorem_ipsum", _C4, measures.lorem_ipsum, maximum=0),
+    Rule("curly_bracket", _C4, measures.curly_brackets, maximum=0),
+    Rule("sentences", _C4, measures.sentences, minimum=5),
+)
+_TERMINAL_PUNCTUATION = Rule("terminal_punctuation", _C4, measures.punctuated_sentences, minimum=5)
+_FINEWEB_RULES = (
+    Rule("line_punctuation", _FINEWEB, measures.punctuated_lines, minimum=0.12, exclusive=True),
+    Rule("short_lines", _FINEWEB, measures.short_lines, maximum=0.67, exclusive=True),
+    Rule(
+        "duplicate_line_characters_fineweb",
+        _FINEWEB,
+        measures.duplicate_line_characters,
+        maximum=0.1,
+        exclusive=True,
+    ),
+)
+
+RULES: tuple[Rule, ...] = (
+    _EMPTY,
+    *_CLEANING,
+    *_GOPHER_QUALITY,
+    *_DUPLICATE_LINES,
+    *_C4_RULES,
+    _TERMINAL_PUNCTUATION,
+    *_FINEWEB_RULES,
+    *_REPEATED_NGRAMS,
+)
+"""All rules, in the order they are asked: cheap ones first."""
+
+_SETS: dict[str, tuple[Rule, ...]] = {
+    "none": (),
+    "paper": _CLEANING,
+    "gopher-quality": _GOPHER_QUALITY,
+    "gopher-repetition": (*_DUPLICATE_LINES, *_REPEATED_NGRAMS),
+    "gopher": (*_GOPHER_QUALITY, *_DUPLICATE_LINES, *_REPEATED_NGRAMS),
+    "c4": _C4_RULES,
+    "fineweb": _FINEWEB_RULES,
+    "web": (
+        *_CLEANING,
+        *_GOPHER_QUALITY,
+        *_DUPLICATE_LINES,
+        *_C4_RULES,
+        *_FINEWEB_RULES,
+        *_REPEATED_NGRAMS,
+    ),
+}
+RULE_SETS: dict[str, tuple[str, ...]] = {name: tuple(rule.name for rule in rules) for name, rules in _SETS.items()}
+"""The names of the rules of each set; `empty` is asked whatever the set."""
 
 
-def error_page(text: Text) -> float | None:
-    """A short page whose title or first line is that of an error, served as if all were well; value: characters."""
-    if len(text.text) > LONGEST_ERROR_PAGE:
-        return None
-    first_line = text.lines[0] if text.lines else ""
-    if any(len(line) <= 200 and _ERROR.match(line.strip()) for line in (text.title, first_line) if line):
-        return float(len(text.text))
-    return None
+def rules_of(
+    filters: tuple[str, ...] = ("web",), without: tuple[str, ...] = (), minimum_characters: int = 128
+) -> tuple[Rule, ...]:
+    """The rules of some sets and single rules by name, but for those of `without`, each once and cheap ones first.
 
-
-def too_short(text: Text, minimum_characters: int) -> float | None:
-    """Fewer characters than `minimum_characters`; value: characters."""
-    return float(len(text.text)) if len(text.text) < minimum_characters else None
-
-
-def word_count(text: Text) -> float | None:
-    """Not between 50 and 100,000 words (Gopher)."""
-    count = len(text.words)
-    return None if 50 <= count <= 100_000 else float(count)
-
-
-def mean_word_length(text: Text) -> float | None:
-    """Mean word length not between 3 and 10 characters (Gopher)."""
-    mean = sum(map(len, text.words)) / max(1, len(text.words))
-    return None if 3 <= mean <= 10 else mean
-
-
-def symbol_to_word_ratio(text: Text) -> float | None:
-    """More than one hash sign or ellipsis for every ten words (Gopher)."""
-    words = max(1, len(text.words))
-    ellipses = text.text.count("...") + text.text.count("…")
-    ratio = max(text.text.count("#"), ellipses) / words
-    return ratio if ratio > 0.1 else None
-
-
-def bullet_lines(text: Text) -> float | None:
-    """More than 90 % of the lines start with a bullet (Gopher)."""
-    return _over(0.9, sum(line.startswith(_BULLETS) for line in text.lines), len(text.lines))
-
-
-def ellipsis_lines(text: Text) -> float | None:
-    """More than 30 % of the lines end with an ellipsis (Gopher)."""
-    return _over(0.3, sum(line.endswith(("...", "…")) for line in text.lines), len(text.lines))
-
-
-def alphabetic_words(text: Text) -> float | None:
-    """Fewer than 80 % of the words hold a letter (Gopher)."""
-    share = sum(any(map(str.isalpha, word)) for word in text.words) / max(1, len(text.words))
-    return share if share < 0.8 else None
-
-
-def stop_words(text: Text) -> float | None:
-    """Fewer than two different ones of the, be, to, of, and, that, have, with (Gopher)."""
-    found = len(_STOP_WORDS.intersection(word.lower() for word in text.words))
-    return None if found >= 2 else float(found)
-
-
-def duplicate_lines(text: Text) -> float | None:
-    """More than 30 % of the lines were there before (Gopher, repetition)."""
-    return _over(0.3, len(text.lines) - len(set(text.lines)), len(text.lines))
-
-
-def duplicate_line_characters(text: Text) -> float | None:
-    """More than 20 % of the characters are in lines that were there before (Gopher, repetition)."""
-    again = sum(len(line) * (count - 1) for line, count in Counter(text.lines).items())
-    return _over(0.2, again, sum(map(len, text.lines)))
-
-
-def _over(limit: float, part: int, whole: int) -> float | None:
-    share = part / max(1, whole)
-    return share if share > limit else None
-
-
-def rules_of(name: RuleSet, minimum_characters: int) -> tuple[Rule, ...]:
-    """The rules of a set, in the order they are asked.
-
-    `none` removes only what has no text at all; `paper` also error pages and texts under `minimum_characters`, as
-    WebText (Radford et al. 2019, section 2.1) did hardly more than cleaning; `web` adds Gopher's.
+    `empty` is always among them: what has no text is no document. `minimum_characters` is the bound of `too_short`.
+    Raises BadOption when a name is unknown.
     """
-    rules: list[Rule] = [("empty", empty)]
-    if name != "none":
-        rules += [
-            ("error_page", error_page),
-            ("too_short", partial(too_short, minimum_characters=minimum_characters)),
-        ]
-    if name == "web":
-        gopher = (word_count, mean_word_length, symbol_to_word_ratio, bullet_lines, ellipsis_lines, alphabetic_words)
-        rules += [(rule.__name__, rule) for rule in (*gopher, stop_words, duplicate_lines, duplicate_line_characters)]
-    return tuple(rules)
+    chosen = _rule_names("filters", filters) - _rule_names("without-rules", without) | {_EMPTY.name}
+    return tuple(
+        replace(rule, minimum=minimum_characters) if rule.name == "too_short" else rule
+        for rule in RULES
+        if rule.name in chosen
+    )
 
 
-def judge(text: str, title: str, rules: tuple[Rule, ...]) -> Removal | None:
-    """The first of `rules` that a text breaks, or None when it is kept."""
+def _rule_names(option: str, names: tuple[str, ...]) -> set[str]:
+    single = {rule.name: (rule.name,) for rule in RULES}
+    known = {**single, **RULE_SETS}
+    for name in names:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=3) or list(RULE_SETS)
+            raise BadOption(f"{option}: there is no rule or set of rules {name!r}; nearest: {', '.join(nearest)}.")
+    return {rule for name in names for rule in known[name]}
+
+
+def judge(text: str, title: str, rules: tuple[Rule, ...]) -> Judgement:
+    """Measure a text by `rules` until it breaks one."""
     looked_at = Text(text, title)
-    for name, rule in rules:
-        value = rule(looked_at)
-        if value is not None:
-            return Removal(name, value)
-    return None
+    scores: dict[str, float] = {}
+    for rule in rules:
+        value = rule.measure(looked_at)
+        if value is None:
+            continue
+        scores[rule.name] = value
+        if not rule.passes(value):
+            return Judgement(Removal(rule.name, value), scores)
+    return Judgement(None, scores)
+
+
+def rules_table() -> str:
+    """A Markdown table of all rules, for the documentation."""
+    rows = ["| rule | measures x | keeps | sets | source |", "|---|---|---|---|---|"]
+    for rule in RULES:
+        sets = [f"`{name}`" for name, names in RULE_SETS.items() if rule.name in names]
+        where = "always" if rule is _EMPTY else ", ".join(sets) or "only by name"
+        what = (rule.measure.__doc__ or "").rstrip(".") + (" (**English only**)" if rule.english else "")
+        rows.append(f"| `{rule.name}` | {what} | {rule.bounds} | {where} | {rule.source} |")
+    return "\n".join(rows) + "\n"
