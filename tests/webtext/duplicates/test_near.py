@@ -17,10 +17,9 @@ def one_group(size: int) -> Groups:
     return Groups(np.arange(size), np.array([0, size]))
 
 
-def clusters_of(texts: list[str], tmp_path, bands: int = 1) -> set[frozenset[str]]:
+def roots_of(texts: list[str], tmp_path, bands: int = 1) -> list[int]:
     with GramFile(tmp_path / "grams", shingles(texts)) as grams:
-        roots = cluster([one_group(len(texts))] * bands, grams, 0.8).roots().tolist()
-    return components([str(n) for n in range(len(texts))], [(str(n), str(root)) for n, root in enumerate(roots)])
+        return cluster([one_group(len(texts))] * bands, grams, 0.8).roots().tolist()
 
 
 @pytest.mark.parametrize("documents", [10, 150])
@@ -35,24 +34,26 @@ def test_a_group_of_any_size_falls_into_the_components_of_brute_force(tmp_path, 
             words[place] = chooser.choice(VOCABULARY)
         texts.append(" ".join(words))
     truth = similar_pairs({str(n): text for n, text in enumerate(texts)}, 0.8)
-    assert clusters_of(texts, tmp_path) == components([str(n) for n in range(documents)], list(truth))
+    ids = [str(n) for n in range(documents)]
+    found = components(ids, [(str(n), str(root)) for n, root in enumerate(roots_of(texts, tmp_path))])
+    assert found == components(ids, list(truth))
 
 
 def test_twenty_thousand_nearly_equal_documents_take_seconds(tmp_path):
     template = " ".join(random.Random(1).choices(VOCABULARY, k=150))
     texts = [f"{template} as of day {n}" for n in range(20_000)]
     start = time.monotonic()
-    assert len(clusters_of(texts, tmp_path, bands=18)) == 1
-    assert time.monotonic() - start < 60
+    assert len(set(roots_of(texts, tmp_path, bands=18))) == 1
+    assert time.monotonic() - start < 30
 
 
-def test_twenty_thousand_dissimilar_documents_of_one_band_take_seconds(tmp_path):
+def test_twenty_thousand_dissimilar_documents_of_common_bands_take_seconds(tmp_path):
     chooser = random.Random(1)
     template = " ".join(chooser.choices(VOCABULARY, k=100))
     texts = [f"{template} {' '.join(chooser.choices(VOCABULARY, k=50))}" for _ in range(20_000)]
     start = time.monotonic()
-    assert len(clusters_of(texts, tmp_path)) == len(texts)
-    assert time.monotonic() - start < 60
+    assert len(set(roots_of(texts, tmp_path, bands=3))) == len(texts)
+    assert time.monotonic() - start < 30
 
 
 def test_comparisons_are_bounded_whatever_the_texts(tmp_path):
