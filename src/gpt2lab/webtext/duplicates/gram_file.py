@@ -1,0 +1,56 @@
+"""The sets of word 5-grams of some documents, on disk: more than memory holds."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gpt2lab.webtext.duplicates.shingles import Shingles
+from gpt2lab.webtext.ngrams import Hashes
+
+
+class GramFile:
+    """Sets of 5-grams by number, 8 bytes a gram; a context manager. The system's cache is what keeps them near."""
+
+    def __init__(self, path: Path, texts: Iterable[Shingles]) -> None:
+        sizes: list[int] = []
+        with path.open("wb") as handle:
+            for some in texts:
+                for n in range(len(some.offsets) - 1):
+                    grams = sorted_set(some.grams[some.offsets[n] : some.offsets[n + 1]])
+                    handle.write(grams.astype("<u8").data)
+                    sizes.append(grams.size)
+        self.sizes: npt.NDArray[np.int64] = np.array(sizes, np.int64)
+        self._offsets = np.concatenate([[0], np.cumsum(self.sizes) * 8]).tolist()
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def __enter__(self) -> "GramFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def read(self, number: int) -> Hashes:
+        """One set, sorted."""
+        begin, end = self._offsets[number], self._offsets[number + 1]
+        return np.frombuffer(os.pread(self._descriptor, end - begin, begin), "<u8")
+
+    def jaccard(self, a: int, b: int) -> float:
+        """Jaccard similarity of two sets."""
+        return jaccard(self.read(a), self.read(b))
+
+
+def sorted_set(values: Hashes) -> Hashes:
+    """The different values in order: np.unique, which goes by a hash table, takes twice the time."""
+    ordered = np.sort(values)
+    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if ordered.size else ordered
+
+
+def jaccard(a: Hashes, b: Hashes) -> float:
+    """Jaccard similarity of two sorted arrays of different hashes; 1 when both are empty."""
+    both = np.concatenate([a, b])
+    both.sort()
+    shared = int(np.count_nonzero(both[1:] == both[:-1]))
+    return shared / (both.size - shared) if both.size else 1.0

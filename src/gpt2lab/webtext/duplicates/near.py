@@ -1,0 +1,188 @@
+"""Near duplicates: pairs out of groups that share a band hash, verified by the similarity of their word 5-grams."""
+
+from array import array
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from gpt2lab.webtext.duplicates.gram_file import GramFile, sorted_set
+from gpt2lab.webtext.duplicates.groups import Groups, Numbers
+
+Pairs = npt.NDArray[np.uint64]  # two set numbers in one, the smaller above
+_LOW = np.uint64(2**32 - 1)
+_HALF = np.uint64(32)
+
+SMALL = 16  # groups up to this size are compared pair by pair
+WINDOW = 4
+ENTRIES_AT_ONCE = 1 << 21
+COMPARISONS_PER_DOCUMENT = 64
+COUNTERS = 1 << 20
+PAIRS_REMEMBERED = 1 << 24
+
+
+class Clusters:
+    """Union-find over numbers."""
+
+    def __init__(self, size: int) -> None:
+        self._parent = array("q", range(size))
+
+    def root(self, number: int) -> int:
+        """The number that stands for the cluster of this one."""
+        parent = self._parent
+        while parent[number] != number:
+            parent[number] = number = parent[parent[number]]
+        return number
+
+    def join(self, a: int, b: int) -> bool:
+        """Make one cluster of two; False if they were one."""
+        a, b = self.root(a), self.root(b)
+        self._parent[max(a, b)] = min(a, b)
+        return a != b
+
+    def roots(self) -> Numbers:
+        """`root` of every number."""
+        parent = np.frombuffer(self._parent, np.int64)
+        while True:
+            grandparent = parent[parent]
+            if np.array_equal(grandparent, parent):
+                return grandparent
+            parent[:] = grandparent
+
+
+def cluster(bands: Iterable[Groups], grams: GramFile, threshold: float) -> Clusters:
+    """Connected components of the pairs in `bands` (groups of set numbers) that are at least `threshold` similar.
+
+    Pairs that are in one cluster already, or were not similar in an earlier band, are not compared again.
+    """
+    clusters = Clusters(len(grams.sizes))
+    dissimilar = np.empty(0, np.uint64)
+    for groups in bands:
+        for pairs in candidate_pairs(_not_one_cluster(groups, clusters.roots()), grams, threshold):
+            roots = clusters.roots()
+            news = pairs[roots[_first(pairs)] != roots[_second(pairs)]]
+            news = news[~np.isin(news, dissimilar)]
+            rejected = []
+            for pair, a, b in zip(news.tolist(), _first(news).tolist(), _second(news).tolist(), strict=True):
+                if clusters.root(a) == clusters.root(b):
+                    continue
+                if grams.jaccard(a, b) >= threshold:
+                    clusters.join(a, b)
+                else:
+                    rejected.append(pair)
+            if len(dissimilar) + len(rejected) < PAIRS_REMEMBERED:
+                dissimilar = np.concatenate([dissimilar, np.array(rejected, np.uint64)])
+    return clusters
+
+
+def similar_pairs(bands: Iterable[Groups], grams: GramFile, threshold: float) -> dict[tuple[int, int], float]:
+    """Every pair in `bands` that is at least `threshold` similar, with its similarity. For sets that are not many."""
+    pairs = [some for groups in bands for some in candidate_pairs(groups, grams, threshold)]
+    every = sorted_set(np.concatenate([np.empty(0, np.uint64), *pairs]))
+    found = {(a, b): grams.jaccard(a, b) for a, b in zip(_first(every).tolist(), _second(every).tolist(), strict=True)}
+    return {pair: similarity for pair, similarity in found.items() if similarity >= threshold}
+
+
+def candidate_pairs(groups: Groups, grams: GramFile, threshold: float) -> Iterator[Pairs]:
+    """The pairs to compare, each in ascending order: all of a small group, the promising ones of a large group.
+
+    The same whatever the order of the documents. Sets of too different sizes are left out.
+    """
+    sizes = np.diff(groups.starts)
+    for size in range(2, SMALL + 1):
+        starts = groups.starts[:-1][sizes == size]
+        if not len(starts):
+            continue
+        members = groups.members[starts[:, None] + np.arange(size)]
+        left, right = np.triu_indices(size, 1)
+        every = max(1, ENTRIES_AT_ONCE // len(left))
+        for begin in range(0, len(members), every):
+            some = members[begin : begin + every]
+            yield _of_similar_size(sorted_set(_pack(some[:, left].ravel(), some[:, right].ravel())), grams, threshold)
+    for n in np.flatnonzero(sizes > SMALL).tolist():
+        members = groups.members[groups.starts[n] : groups.starts[n + 1]]
+        yield _of_similar_size(_promising_pairs(members, grams, threshold), grams, threshold)
+
+
+def _promising_pairs(members: Numbers, grams: GramFile, threshold: float) -> Pairs:
+    """Pairs of a large group that may be similar: far fewer than all, and nearly all that are.
+
+    Two sets with a Jaccard similarity t have a gram in common among the first |set| - ceil(t |set|) + 1 grams of both,
+    whatever the order of the grams (prefix filter: Bayardo, Ma & Srikant 2007). With the rare grams first, documents
+    that share only what the group has in common, a template, are never compared. Of the sets that share a gram,
+    ordered by size, each is paired with the WINDOW ones before it: in sets that are similar many grams are shared,
+    so the pairs missed here appear with other grams, or are connected by others. Should still more than
+    COMPARISONS_PER_DOCUMENT pairs a document be left, those that share the most grams are taken.
+    """
+    counts = np.zeros(COUNTERS, np.uint32)
+    fingerprints = np.empty(len(members), np.uint64)
+    for n, member in enumerate(members.tolist()):
+        some = grams.read(member)
+        np.add.at(counts, some % COUNTERS, 1)
+        fingerprints[n] = some.sum()
+    sizes = grams.sizes[members]
+    ranked = members[np.lexsort((fingerprints, sizes))]
+    prefixes = np.sort(sizes) - np.ceil(threshold * np.sort(sizes) - 1e-9).astype(np.int64) + 1
+    parts = int(prefixes.sum()) // ENTRIES_AT_ONCE + 1
+    found, shared = np.empty(0, np.uint64), np.empty(0, np.int64)
+    for part in range(parts):
+        keys, owners = _prefix_grams(ranked, prefixes, counts, grams, part, parts)
+        pairs = []
+        for back in range(1, WINDOW + 1):
+            same = np.flatnonzero(keys[back:] == keys[:-back])
+            pairs.append(_pack(owners[same], owners[same + back]))
+        some, times = np.unique(np.concatenate(pairs), return_counts=True)
+        found, inverse = np.unique(np.concatenate([found, some]), return_inverse=True)
+        shared = np.bincount(inverse, np.concatenate([shared, times])).astype(np.int64)
+    most = COMPARISONS_PER_DOCUMENT * len(members)
+    if len(found) > most:
+        found = found[shared > np.partition(shared, -most)[-most]]
+    return np.sort(_pack(ranked[_first(found)], ranked[_second(found)]))
+
+
+def _prefix_grams(
+    ranked: Numbers, prefixes: Numbers, counts: npt.NDArray[np.uint32], grams: GramFile, part: int, parts: int
+) -> tuple[npt.NDArray[np.uint64], Numbers]:
+    """The rare grams of each set of one part of all grams, and the rank of their set; sorted by gram, then rank."""
+    keys = []
+    for member, length in zip(ranked.tolist(), prefixes.tolist(), strict=True):
+        some = grams.read(member)
+        # Ordered by how often a gram is in the group, those as frequent by their hash: one number says both.
+        order = counts[some % COUNTERS].astype(np.uint64) << np.uint64(40) | some >> np.uint64(24)
+        first = np.partition(order, length - 1)[:length] if 0 < length <= order.size else order[:0]
+        keys.append(first[first % parts == part] if parts > 1 else first)
+    owners = np.repeat(np.arange(len(ranked)), [len(some) for some in keys])
+    flat = np.concatenate(keys)
+    order = np.argsort(flat, kind="stable")
+    return flat[order], owners[order]
+
+
+def _of_similar_size(pairs: Pairs, grams: GramFile, threshold: float) -> Pairs:
+    """Those pairs that can be similar: |a ∩ b| / |a ∪ b| is at most |a| / |b|."""
+    a, b = grams.sizes[_first(pairs)], grams.sizes[_second(pairs)]
+    return pairs[np.minimum(a, b) >= threshold * np.maximum(a, b) - 1e-9]
+
+
+def _not_one_cluster(groups: Groups, roots: Numbers) -> Groups:
+    """Those groups that are not of one cluster already."""
+    if not len(groups.members):
+        return groups
+    own = roots[groups.members]
+    mixed = np.minimum.reduceat(own, groups.starts[:-1]) != np.maximum.reduceat(own, groups.starts[:-1])
+    sizes = np.diff(groups.starts)
+    return Groups(
+        groups.members[np.repeat(mixed, sizes)], np.concatenate([[0], np.cumsum(sizes[mixed])]).astype(np.int64)
+    )
+
+
+def _pack(a: Numbers, b: Numbers) -> Pairs:
+    packed: Pairs = np.minimum(a, b).astype(np.uint64) << _HALF | np.maximum(a, b).astype(np.uint64)
+    return packed
+
+
+def _first(pairs: Pairs) -> Numbers:
+    return (pairs >> _HALF).astype(np.int64)
+
+
+def _second(pairs: Pairs) -> Numbers:
+    return (pairs & _LOW).astype(np.int64)
