@@ -84,9 +84,7 @@ def build(inputs: Sequence[Path], out: Path, options: BuildOptions | None = None
         return _finished_report(out, key) or _build(inputs, files, out, options, key)
 
 
-def _build(
-    inputs: Sequence[Path], files: list[InputFile], out: Path, options: BuildOptions, key: str
-) -> BuildReport:
+def _build(inputs: Sequence[Path], files: list[InputFile], out: Path, options: BuildOptions, key: str) -> BuildReport:
     (out / "report.json").unlink(missing_ok=True)
     seconds: dict[str, float] = {}
     with _clock(seconds, "extract"):
@@ -142,10 +140,13 @@ def _finished_report(out: Path, key: str) -> BuildReport | None:
         return None
     if not all(any((out / name).glob("*.parquet")) for name in ("documents", "removed")):
         return None
-    saved["examples"] = {reason: tuple(RemovedExample(**one) for one in some) for reason, some in saved["examples"].items()}
+    saved["examples"] = {
+        reason: tuple(RemovedExample(**one) for one in some) for reason, some in saved["examples"].items()
+    }
     for name in ("lengths", "clusters"):
         saved[name] = {int(number): count for number, count in saved[name].items()}
-    return BuildReport(**{**saved, "inputs": tuple(saved["inputs"]), "already_finished": True})
+    changed = {"examples": examples, "inputs": tuple(saved["inputs"]), "already_finished": True}
+    return BuildReport(**{**saved, **changed})
 
 
 def _plain(value: Any) -> Any:

@@ -6,15 +6,14 @@ from pathlib import Path
 from gpt2lab.base.errors import BadOption
 from gpt2lab.webtext.extraction.extract import EXTRACTORS, Extractor, check_selectors
 from gpt2lab.webtext.quality.filters import rules_of
-
-LANGUAGE_CONFIDENCE = 0.65  # as in FineWeb (Penedo et al. 2024, section 3.3)
+from gpt2lab.webtext.quality.language import MINIMUM_CONFIDENCE, check_languages
 
 
 @dataclass(frozen=True)
 class BuildOptions:
     """How documents are made. All but `workers` and `ray` decide what comes out.
 
-    With `filters="none"` everything that has text is kept: no rules and no removal of duplicates.
+    With `filters=("none",)` everything that has text is kept: no rules and no removal of duplicates.
     """
 
     extractor: Extractor = "auto"
@@ -22,14 +21,14 @@ class BuildOptions:
     skip_elements: tuple[str, ...] = ()
     """CSS selectors of elements to drop before, such as a site's header"""
     filters: tuple[str, ...] = ("web",)
-    """sets of quality rules, or single ones: web, paper (cleaning only), none, gopher, c4, fineweb; see docs/filters.md"""
+    """sets of quality rules (web, paper, gopher, c4, fineweb, none) and single rules; docs/filters.md lists all"""
     without_rules: tuple[str, ...] = ()
-    """rules to leave out of the sets"""
+    """rules or sets of rules to leave out of them"""
     minimum_characters: int = 128
     """shorter texts are removed, unless filters is none"""
     languages: tuple[str, ...] = ()
     """ISO 639-1 codes (en fr ...) of the languages to keep; none given: all"""
-    language_confidence: float = LANGUAGE_CONFIDENCE
+    language_confidence: float = MINIMUM_CONFIDENCE
     """probability from which a text counts as of its language"""
     drop_domains: tuple[str, ...] = ("wikipedia.org", "wikiwand.com")
     """sites to leave out, each with all below it; WebText has no Wikipedia"""
@@ -60,9 +59,7 @@ class BuildOptions:
             if not 0 <= getattr(self, name) <= 1:
                 option = name.replace("_", "-")
                 raise BadOption(f"{option}: {getattr(self, name)} is no share; give a number between 0 and 1.")
-        for code in self.languages:
-            if not (len(code) == 2 and code.isalpha() and code.islower()):
-                raise BadOption(f"languages: {code!r} is no ISO 639-1 code; give two small letters such as en.")
+        check_languages(self.languages)
         if self.minimum_characters < 0:
             raise BadOption(f"minimum-characters: {self.minimum_characters} is negative; give 0 or more.")
         if self.workers < 0:

@@ -104,9 +104,7 @@ def _add_documents(report: Report, build: BuildReport) -> None:
             "documents",
         )
     )
-    report.table(
-        ["text found by", "documents"], [[extractor, count] for extractor, count in build.extractors.items()]
-    )
+    report.table(["text found by", "documents"], [[extractor, count] for extractor, count in build.extractors.items()])
 
 
 def _add_duplicates(report: Report, build: BuildReport) -> None:

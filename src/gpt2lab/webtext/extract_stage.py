@@ -138,6 +138,6 @@ def _add_sketches(rows: list[Row], threshold: float | None) -> None:
     """What finds the duplicates of the rows that passed."""
     passed = [row for row in rows if row.get("reason") is None]
     sketches = sketch([row["text"] for row in passed], threshold)
-    bands = sketches.bands or [None] * len(passed)
-    for row, text_hash, hashes in zip(passed, sketches.text_hashes, bands, strict=True):
-        row |= {"text_hash": text_hash, "bands": hashes}
+    for number, row in enumerate(passed):
+        row["text_hash"] = sketches.text_hashes[number]
+        row["bands"] = sketches.bands[number] if sketches.bands else None

@@ -12,8 +12,8 @@ from gpt2lab.webtext.extraction.extract import Extracted, ExtractionError, Look
 from gpt2lab.webtext.links.url_rules import url_key
 from gpt2lab.webtext.overlap.contamination import EvaluationGrams
 from gpt2lab.webtext.pages.page import Page, Unreadable
-from gpt2lab.webtext.quality.filters import Judgement, Removal, Rule, judge, rules_of
-from gpt2lab.webtext.quality.language import identify
+from gpt2lab.webtext.quality.filters import Removal, Rule, judge, rules_of
+from gpt2lab.webtext.quality.language import identify, wrong_language
 from gpt2lab.webtext.quality.repair import repair
 from gpt2lab.webtext.tables import Row
 from gpt2lab.webtext.takedown import TakedownList, read_takedown_list
@@ -110,13 +110,18 @@ def _hopeless(look: Look, settings: Settings) -> Row | None:
     """The row of a page whose visible text is too short, or surely in another language; None when it may be good."""
     row: Row = {"title": look.title, "text": look.text, "extractor": FIRST_LOOK}
     short = judge(look.text, look.title, settings.lower_bounds)
-    if short.removal and short.removal.too_low:
+    if short.removal and _is_too_little(short.removal, settings):
         return _removed(row, short.removal, short.scores)
     if settings.options.languages:
         language = identify(look.text)
-        if language.code not in settings.options.languages and language.confidence >= MINIMUM_CONFIDENCE:
+        confident = language.confidence >= settings.options.language_confidence
+        if confident and language.code not in settings.options.languages:
             return _removed(row | {"language": language.code}, Removal("language", language.confidence), short.scores)
     return None
+
+
+def _is_too_little(removal: Removal, settings: Settings) -> bool:
+    return any(rule.name == removal.rule and removal.value < rule.minimum for rule in settings.lower_bounds)
 
 
 def _judged_text(extracted: Extracted, settings: Settings) -> Row:

@@ -116,8 +116,7 @@ def _storable(value: Any) -> Any:
 def read_batches(file: Path, columns: list[str] | None = None) -> Iterator[pyarrow.RecordBatch]:
     """Stream a Parquet file's rows in batches, all columns or some."""
     with pyarrow.parquet.ParquetFile(file) as table:
-        for batch in table.iter_batches(512, columns=columns):
-            yield batch
+        yield from table.iter_batches(512, columns=columns)
 
 
 def read_notes(file: Path) -> dict[str, str]:

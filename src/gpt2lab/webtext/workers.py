@@ -59,7 +59,9 @@ def run_tasks(
     return None
 
 
-def _run_on_ray(function: Callable[..., None], tasks: Sequence[tuple[Any, ...]], address: str, advance: Advance) -> None:
+def _run_on_ray(
+    function: Callable[..., None], tasks: Sequence[tuple[Any, ...]], address: str, advance: Advance
+) -> None:
     """Ray runs a task again on another machine when one is lost."""
     ray = ray_cluster(address)
     remote = ray.remote(num_cpus=1, max_retries=3)(_run_and_count)

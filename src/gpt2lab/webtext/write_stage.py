@@ -71,7 +71,7 @@ def write_documents(
         progress_bar("write", len(stage_files), "files") as bar,
     ):
         for number, stage_file in enumerate(stage_files):
-            for batch in _decided(stage_file, decisions and decisions.of_file(number), largest_share):
+            for batch in _decided(stage_file, decisions.of_file(number) if decisions else None, largest_share):
                 kept = pc.is_null(batch["reason"])
                 for rows, files, count in (
                     (batch.filter(kept), documents, _count_kept),
@@ -123,10 +123,11 @@ def _decided(stage_file: Path, decisions: FileDecisions | None, largest_share: f
         start += batch.num_rows
         reasons, values = batch["reason"].to_pylist(), batch["value"].to_pylist()
         survivors: list[str | None] = [None] * batch.num_rows
-        for row in np.flatnonzero(decisions.kinds[some]).tolist() if decisions else ():
-            reasons[row] = KINDS[decisions.kinds[some][row]]
-            values[row] = float(decisions.similarities[some][row])
-            survivors[row] = decisions.survivors[some][row].decode()
+        if decisions:
+            for row in np.flatnonzero(decisions.kinds[some]).tolist():
+                reasons[row] = KINDS[decisions.kinds[some][row]]
+                values[row] = float(decisions.similarities[some][row])
+                survivors[row] = decisions.survivors[some][row].decode()
         for row in np.flatnonzero(pc.fill_null(pc.greater(batch["contamination"], largest_share), False)).tolist():
             if reasons[row] is None:
                 reasons[row] = f"contaminated: {batch['contaminated_by'][row]}"

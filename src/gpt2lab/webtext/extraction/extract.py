@@ -14,7 +14,7 @@ from resiliparse.parse.html.node import ElementNode
 
 from gpt2lab.base.errors import BadOption
 
-Extractor = Literal["trafilatura", "resiliparse", "all-text"]
+Extractor = Literal["auto", "trafilatura", "resiliparse", "all-text"]
 EXTRACTORS: tuple[str, ...] = get_args(Extractor)
 
 PYDOC_EXTRACTOR: Extractor = "all-text"
@@ -41,6 +41,26 @@ class Extracted:
 
     title: str
     text: str
+    extractor: str = ""
+    date: str | None = None
+
+
+class ExtractionError(Exception):
+    """TEMP"""
+
+
+class Look:
+    """TEMP: the extraction branch has the real one."""
+
+    def __init__(self, html: str, skip_elements: tuple[str, ...] = ()) -> None:
+        self._html, self._skip = html, skip_elements
+        found = extract(html, "all-text", skip_elements)
+        self.title, self.text = found.title, found.text
+
+    def extract(self, extractor: "Extractor", url: str | None) -> Extracted:
+        """TEMP"""
+        found = extract(self._html, extractor, self._skip, url)
+        return Extracted(found.title, found.text, extractor)
 
 
 def check_selectors(skip_elements: tuple[str, ...]) -> None:
@@ -67,7 +87,7 @@ def extract(
         for element in _select(tree, selector):
             element.decompose()
     title = " ".join(clean_text(tree.title or "").split())
-    if extractor == "trafilatura":
+    if extractor in ("auto", "trafilatura"):
         if skip_elements or "<html" not in html[:4096].lower():
             html = str(tree)  # HTML5 does without the <html> tag, trafilatura finds no text then
         return Extracted(title, clean_text(_with_trafilatura(html, url)))
