@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2lab.webtext.overlap import DocumentOverlap, normalise, overlap
+from gpt2lab.webtext.overlap.grams import normalise
+from gpt2lab.webtext.overlap.overlap import DocumentOverlap, overlap
 
 
 def test_normalisation_is_the_papers():
