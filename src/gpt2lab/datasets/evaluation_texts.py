@@ -4,9 +4,9 @@
 |---|---|---|
 | LAMBADA (Paperno et al. 2016) | JSON lines with `text`; `lambada*.txt`, one a line | the passage with its last word |
 | WikiText (Merity et al. 2017) | ` = Title = ` as the first line | an article |
-| Children's Book Test (Hill et al. 2016) | numbered lines 1 to 21; raw: `_BOOK_TITLE_ :` | context and answered question; book |
+| Children's Book Test (Hill et al. 2016) | lines 1 to 21; `_BOOK_TITLE_ :` | context and answered question; book |
 | CoQA (Reddy et al. 2019) | JSON `data`, or lines, with `story` | the story |
-| Winograd schemas (Levesque et al. 2012) | WSCollection.xml; blocks with `[MASK]` | the sentence; the mask is answered |
+| Winograd schemas (Levesque et al. 2012) | WSCollection.xml; `[MASK]` blocks | the sentence, its mask answered |
 | HellaSwag (Zellers et al. 2019) | `ctx`, `endings`, `label` | context and the right ending |
 | PIQA (Bisk et al. 2020) | `goal`, `sol1`, `sol2` (labels are in another file) | goal and both solutions |
 | NQ-open (Kwiatkowski et al. 2019) and others | `question` | the question |

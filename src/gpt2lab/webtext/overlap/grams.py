@@ -25,9 +25,7 @@ _LONG_WORD_BYTES = 32
 _FIRST_BYTES = np.array([(1 << 8 * length) - 1 for length in range(_LANE + 1)], np.uint64)
 """Masks of the first 0 to 8 bytes of a little-endian number."""
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
-_TO_WORDS = bytes(ord(chr(byte).lower()) * chr(byte).isalnum() for byte in range(128)) + bytes(
-    range(128, 256)
-)
+_TO_WORDS = bytes(ord(chr(byte).lower()) * chr(byte).isalnum() for byte in range(128)) + bytes(range(128, 256))
 """ASCII lower-cased, 0 for what is in no word; other bytes as they are."""
 _ALPHANUMERIC, _HAS_LOWER_CASE = 1, 2
 _SEPARATOR = b"\0"
@@ -74,10 +72,11 @@ def batches(texts: Iterable[str]) -> Iterator[list[str]]:
 
 @cache
 def _kinds() -> npt.NDArray[np.uint8]:
-    """For every code point whether words may have it (what `[^\\W_]` matches), and whether `lower` changes it."""
+    """For every code point whether words may have it (it is alphanumeric), and whether `lower` changes it."""
     characters = np.arange(0x110000, dtype=np.uint32).view("<U1")
     lower_case = np.fromiter((char.lower() != char for char in map(chr, range(0x110000))), bool, 0x110000)
-    return np.strings.isalnum(characters) * np.uint8(_ALPHANUMERIC) + lower_case * np.uint8(_HAS_LOWER_CASE)
+    alphanumeric = np.strings.isalnum(characters)
+    return alphanumeric.astype(np.uint8) * np.uint8(_ALPHANUMERIC) + lower_case * np.uint8(_HAS_LOWER_CASE)
 
 
 def _hash_words(texts: Sequence[str]) -> tuple[Hashes, Counts]:

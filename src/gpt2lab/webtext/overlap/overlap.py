@@ -158,7 +158,7 @@ class _Scan:
 
     @property
     def found(self) -> npt.NDArray[np.bool_]:
-        return self.rows != _NEVER
+        return np.not_equal(self.rows, _NEVER)
 
 
 def overlap(test_texts: Iterable[str], train_texts: Iterable[str]) -> Overlap:
@@ -207,7 +207,7 @@ def measure_overlap(
     own_shares = {test.name: _own_share(test, own[test.name], options.workers) for test in tests if test.name in own}
     return OverlapReport(
         method="bloom" if kept else "exact",
-        training=tuple(map(str, documents or [options.filter])),
+        training=tuple(map(str, [options.filter] if options.filter else documents)),
         training_texts=scan.texts,
         training_grams=scan.grams,
         training_bytes=scan.bytes,

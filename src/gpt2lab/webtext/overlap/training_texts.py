@@ -87,7 +87,9 @@ def _json_texts(path: Path) -> Iterator[str]:
     for number, record in read_json_lines(path):
         text = record.get("text")
         if not isinstance(text, str):
-            raise BadInput(f"{path}: line {number:,} has no text in 'text' ({', '.join(record)}); name its column text.")
+            raise BadInput(
+                f"{path}: line {number:,} has no text in 'text' ({', '.join(record)}); name its column text."
+            )
         yield text
 
 
