@@ -41,6 +41,8 @@ def hash_grams(texts: Sequence[str]) -> tuple[Hashes, Counts]:
 
     Two different grams have the same hash once in about 2**64 pairs.
     """
+    if not texts:
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
     words, words_of = _hash_words(texts)
     ends = np.cumsum(words_of)
     if len(words) < WORDS_PER_GRAM:
@@ -75,8 +77,10 @@ def _kinds() -> npt.NDArray[np.uint8]:
     """For every code point whether words may have it (it is alphanumeric), and whether `lower` changes it."""
     characters = np.arange(0x110000, dtype=np.uint32).view("<U1")
     lower_case = np.fromiter((char.lower() != char for char in map(chr, range(0x110000))), bool, 0x110000)
-    alphanumeric = np.strings.isalnum(characters)
-    return alphanumeric.astype(np.uint8) * np.uint8(_ALPHANUMERIC) + lower_case * np.uint8(_HAS_LOWER_CASE)
+    kinds = np.zeros(characters.size, np.uint8)
+    kinds[np.strings.isalnum(characters)] = _ALPHANUMERIC
+    kinds[lower_case] |= _HAS_LOWER_CASE
+    return kinds
 
 
 def _hash_words(texts: Sequence[str]) -> tuple[Hashes, Counts]:

@@ -51,7 +51,7 @@ def write_overlap_report(overlap: OverlapReport, out: Path, command: str) -> Non
             "Share of each set's 8-grams that occur in the training documents",
             [(one.name, 100 * one.share) for one in overlap.sets],
             "% of all 8-grams",
-            [("mean of six sets in WebText (paper)", 100 * PAPER_MEAN.webtext)],
+            [("WebText, mean (paper)", 100 * PAPER_MEAN.webtext)],
         )
     )
     report.table(
