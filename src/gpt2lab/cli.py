@@ -146,6 +146,40 @@ def _why() -> Callable[..., None]:
     return command
 
 
+def _overlap() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.webtext.overlap.overlap import OverlapOptions, measure_overlap
+    from gpt2lab.webtext.overlap.report import overlap_table, write_overlap_report
+
+    def command(
+        documents: tyro.conf.Positional[tuple[Path, ...]],
+        sets: tuple[str, ...],
+        out: Path | None = None,
+        options: Annotated[OverlapOptions, tyro.conf.arg(name="")] = OverlapOptions(),  # noqa: B008 - frozen
+        json: bool = False,
+    ) -> None:
+        """Measure what share of evaluation sets' 8-grams the documents hold, beside the paper's figures.
+
+        Args:
+            documents: folders that `build` made, or files and folders of .parquet .jsonl .txt (.gz .zst .bz2 too)
+            sets: evaluation sets, NAME=PATH or PATH each; a name such as ptb or lambada finds the paper's figures
+            out: folder for overlap.json and a report with the overlapping passages
+            json: print the figures as JSON
+        """
+        report = measure_overlap(documents, sets, options)
+        if out is not None:
+            write_overlap_report(report, out, _command_line())
+        if json:
+            return _print_json(report)
+        print(overlap_table(report))
+        if out is not None:
+            say(f"{out}: the passages that overlap and every item's figures: {out}/report.html, {out}/overlap.json")
+        return None
+
+    return command
+
+
 def _tokenize() -> Callable[..., None]:
     import tyro
 
@@ -329,6 +363,7 @@ VERBS = {
     "fetch": Verb("links -> pages: fetch them politely into WARC files", _fetch),
     "build": Verb("pages, texts -> documents: extract, filter, remove duplicates", _build),
     "why": Verb("a build + an id or URL -> why that page is in or out", _why),
+    "overlap": Verb("documents + evaluation sets -> how much of the sets the documents hold", _overlap),
     "tokenize": Verb("documents -> token shards, with GPT-2's tokenizer or your own", _tokenize),
     "train": Verb("token shards + a recipe -> a run with a model", lambda: _train("laptop:nano", 50_257)),
     "evaluate": Verb("a model + documents -> loss, bits per byte, cloze accuracy", _evaluate),

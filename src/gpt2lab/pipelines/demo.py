@@ -35,7 +35,7 @@ from gpt2lab.train.report import write_run_report
 from gpt2lab.webtext.build import BuildOptions, BuildReport, build
 from gpt2lab.webtext.crawl.fetch import FetchOptions, fetch, read_links
 from gpt2lab.webtext.extraction.extract import PYDOC_EXTRACTOR, PYDOC_SKIP_ELEMENTS
-from gpt2lab.webtext.overlap import Overlap, overlap
+from gpt2lab.webtext.overlap.overlap import Overlap, overlap
 
 HELD_OUT_SHARE = 0.1
 VOCAB_SIZE = 4096

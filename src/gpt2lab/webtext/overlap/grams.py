@@ -1,0 +1,154 @@
+"""8-grams of lower-cased alphanumeric words as 64-bit hashes, by array operations: no Python object a word.
+
+A word's hash mixes its UTF-8 bytes, eight at a time; a gram's is the polynomial of its words' hashes modulo 2**64.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+WORDS_PER_GRAM = 8
+HASH_VERSION = 1
+"""Changes when the hash of a gram does: saved hashes of another version say nothing."""
+
+Hashes = npt.NDArray[np.uint64]
+Counts = npt.NDArray[np.int64]
+
+BATCH_BYTES = 1 << 20
+_POWER = np.uint64(0x9FB21C651E98DF25)
+_LANE = 8  # bytes of a word that are hashed at once
+_LONG_WORD_BYTES = 32
+_FIRST_BYTES = np.array([(1 << 8 * length) - 1 for length in range(_LANE + 1)], np.uint64)
+"""Masks of the first 0 to 8 bytes of a little-endian number."""
+_NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
+_TO_WORDS = bytes(ord(chr(byte).lower()) * chr(byte).isalnum() for byte in range(128)) + bytes(range(128, 256))
+"""ASCII lower-cased, 0 for what is in no word; other bytes as they are."""
+_ALPHANUMERIC, _HAS_LOWER_CASE = 1, 2
+_SEPARATOR = b"\0"
+
+
+def normalise(text: str) -> str:
+    """Lower-cased alphanumeric words with a single space between them (Radford et al. 2019, section 4)."""
+    return _NOT_ALPHANUMERIC.sub(" ", text.lower()).strip()
+
+
+def hash_grams(texts: Sequence[str]) -> tuple[Hashes, Counts]:
+    """The hashes of all 8-grams of `normalise(text)` of every text, one after the other, and how many each text has.
+
+    Two different grams have the same hash once in about 2**64 pairs.
+    """
+    if not texts:
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
+    words, words_of = _hash_words(texts)
+    ends = np.cumsum(words_of)
+    if len(words) < WORDS_PER_GRAM:
+        return np.empty(0, np.uint64), np.zeros(len(texts), np.int64)
+    grams = words
+    for width in (1, 2, 4):  # grams of 2, then 4, then 8 words
+        grams = grams[:-width] * np.uint64(pow(int(_POWER), width, 1 << 64)) + grams[width:]
+    if len(texts) > 1:
+        within = np.ones(len(words), bool)
+        for k in range(1, WORDS_PER_GRAM):
+            within[ends[words_of >= k] - k] = False
+        grams = grams[within[: len(grams)]]
+    return grams, np.maximum(words_of - (WORDS_PER_GRAM - 1), 0)
+
+
+def batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Texts together, so that array operations are worth their call: about BATCH_BYTES, or one longer text."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        if batch and size + len(text) > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(text)
+        size += len(text)
+    if batch:
+        yield batch
+
+
+@cache
+def _kinds() -> npt.NDArray[np.uint8]:
+    """For every code point whether words may have it (it is alphanumeric), and whether `lower` changes it."""
+    characters = np.arange(0x110000, dtype=np.uint32).view("<U1")
+    lower_case = np.fromiter((char.lower() != char for char in map(chr, range(0x110000))), bool, 0x110000)
+    kinds = np.zeros(characters.size, np.uint8)
+    kinds[np.strings.isalnum(characters)] = _ALPHANUMERIC
+    kinds[lower_case] |= _HAS_LOWER_CASE
+    return kinds
+
+
+def _hash_words(texts: Sequence[str]) -> tuple[Hashes, Counts]:
+    """Hashes of all words of all texts, one text after the other, and how many each text has."""
+    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+    codes, capitals = _codes_of_words(encoded)
+    if capitals.size:  # beyond ASCII, where lower-casing may change lengths and look at neighbours
+        for place in np.unique(np.searchsorted(_ends(encoded), capitals, side="right")).tolist():
+            encoded[place] = texts[place].lower().encode("utf-8", "surrogatepass")
+        codes, _ = _codes_of_words(encoded)
+    starts, hashes = _hash_runs(codes)
+    words_before = np.searchsorted(starts, _ends(encoded))
+    return hashes, np.diff(words_before, prepend=0)
+
+
+def _ends(encoded: Sequence[bytes]) -> Counts:
+    """Where each text ends, its separator included."""
+    return np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)) + len(_SEPARATOR))
+
+
+def _codes_of_words(encoded: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], Counts]:
+    """The texts' bytes with a 0 for each that is in no word; the places of letters beyond ASCII to be lower-cased."""
+    codes = np.frombuffer(bytearray(_SEPARATOR.join([*encoded, b""])).translate(_TO_WORDS), np.uint8)
+    if all(map(bytes.isascii, encoded)):
+        return codes, np.empty(0, np.int64)
+    kinds = _kinds()
+    capitals = []
+    for start in range(0, codes.size, BATCH_BYTES):
+        leads = np.flatnonzero(codes[start : start + BATCH_BYTES] >= 0xC0) + start
+        first = codes[leads].astype(np.int32)
+        points = (first & 0x1F) << 6 | codes[leads + 1] & 0x3F
+        longer = first >= 0xE0
+        at = leads[longer]
+        points[longer] = ((points[longer] & 0x3FF) << 6) | (codes[at + 2] & 0x3F)
+        longest = first >= 0xF0
+        at = leads[longest]
+        points[longest] = ((points[longest] & 0x7FFF) << 6) | (codes[at + 3] & 0x3F)
+        found = kinds[points]
+        capitals.append(leads[(found & _HAS_LOWER_CASE) != 0])
+        outside = (found & _ALPHANUMERIC) == 0
+        for place, there in enumerate((outside, outside, outside & longer, outside & longest)):
+            codes[leads[there] + place] = 0
+    return codes, np.concatenate(capitals)
+
+
+def _hash_runs(codes: npt.NDArray[np.uint8]) -> tuple[Counts, Hashes]:
+    """Where the runs of codes other than 0 start, and their hashes; the last code has to be 0."""
+    inside = codes != 0
+    edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
+    if inside[0]:
+        edges = np.concatenate([[0], edges])
+    starts, lengths = edges[0::2], edges[1::2] - edges[0::2]
+    padded = np.concatenate([codes, np.zeros(_LANE, np.uint8)])
+    lanes = np.ndarray(codes.size, "<u8", padded, strides=(1,))  # the eight bytes from each place on, unaligned
+    hashes = _mixed(lanes[starts] & _FIRST_BYTES[np.minimum(lengths, _LANE)])
+    longer = np.flatnonzero(lengths > _LANE)
+    for at in range(_LANE, _LONG_WORD_BYTES, _LANE):
+        lane = lanes[starts[longer] + at] & _FIRST_BYTES[np.minimum(lengths[longer] - at, _LANE)]
+        hashes[longer] = _mixed(hashes[longer] * _POWER + lane)
+        longer = longer[lengths[longer] > at + _LANE]
+    for word in longer.tolist():
+        start = starts[word]
+        hashes[word] = xxhash.xxh3_64_intdigest(codes[start : start + lengths[word]].tobytes())
+    return starts, hashes
+
+
+def _mixed(hashes: Hashes) -> Hashes:
+    """Each bit spread over all (SplitMix64's end: Steele, Lea & Flood 2014); different numbers stay different."""
+    hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return hashes ^ (hashes >> np.uint64(31))
