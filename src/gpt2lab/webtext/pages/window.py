@@ -1,0 +1,64 @@
+"""Bytes of a file or of a decompressed text at any place, read once where they are asked for in order."""
+
+from collections.abc import Callable
+from typing import BinaryIO
+
+from gpt2lab.webtext.pages.page import MIB
+
+_AHEAD = 4 * MIB
+
+
+class Window:
+    """`read(offset, size)` gives up to `size` bytes, fewer only at the end; what it gave last is kept."""
+
+    def __init__(self, read: Callable[[int, int], bytes]) -> None:
+        self._read = read
+        self._begin = 0
+        self._data = b""
+
+    def at(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes from `offset` on; fewer only at the end."""
+        first = offset - self._begin
+        if first < 0 or first + size > len(self._data):
+            self._data, self._begin, first = self._read(offset, max(size, _AHEAD)), offset, 0
+        return self._data[first : first + size]
+
+    def find(self, wanted: bytes, begin: int, end: int | None = None) -> int | None:
+        """Where `wanted` first begins at or after `begin` (and before `end`)."""
+        while end is None or begin < end:
+            if not self.at(begin, len(wanted)):
+                return None
+            stop = len(self._data) if end is None else end - self._begin + len(wanted) - 1
+            found = self._data.find(wanted, begin - self._begin, stop)
+            if found >= 0:
+                return self._begin + found
+            begin = max(begin + 1, self._begin + len(self._data) - len(wanted) + 1)
+        return None
+
+    def skip(self, unwanted: bytes, begin: int) -> int:
+        """The first place at or after `begin` with none of the bytes in `unwanted`, or the end."""
+        size = 16
+        while data := self.at(begin, size):
+            rest = data.lstrip(unwanted)
+            begin += len(data) - len(rest)
+            if rest:
+                break
+            size = _AHEAD
+        return begin
+
+
+def file_window(handle: BinaryIO) -> Window:
+    """The bytes of an open file."""
+
+    def read(offset: int, size: int) -> bytes:
+        handle.seek(offset)
+        return handle.read(size)
+
+    return Window(read)
+
+
+def memory_window(data: bytes) -> Window:
+    """Bytes that are already here."""
+    window = Window(lambda offset, size: data[offset : offset + size])
+    window._data = data
+    return window
