@@ -126,11 +126,14 @@ def _is_gzip(head: bytes) -> bool:
 
 def _run_at(handle: BinaryIO, window: Window, begin: int) -> tuple[Run, int]:
     """The run that begins here, and where reading it stopped."""
-    if not _begins_record(window, begin):
-        short = len(window.at(begin, _SMALLEST_MEMBER)) < _SMALLEST_MEMBER and _MAGIC.startswith(window.at(begin, 3))
-        damage = CUT_SHORT if short else "no WARC record"
-        return Run(begin, None, memory_window(b""), damage), begin + 1
+    head = window.at(begin, _SMALLEST_MEMBER)
+    if len(head) < _SMALLEST_MEMBER and _MAGIC.startswith(head[:3]):
+        return Run(begin, None, memory_window(b""), CUT_SHORT), begin + len(head)
+    if not _is_gzip(head):
+        return Run(begin, None, memory_window(b""), "no WARC record"), begin + 1
     member = _member_at(window, begin)
+    if member.text is not None and not member.text.startswith(b"WARC/"):
+        return Run(begin, None, memory_window(b""), member.damage or "no WARC record"), member.end
     if member.damage:
         return Run(begin, None, _text(handle, begin, None, member.text), member.damage), member.end
     texts, end = [member.text], member.end

@@ -37,7 +37,7 @@ _DIGESTS = frozenset({"md5", "sha1", "sha224", "sha256", "sha384", "sha512"})
 _HEADER = re.compile(
     rb"WARC/[01]\.\d+\r?\n((?:[^\r\n][^\n]*(?<!WARC/\d\.\d)(?<!WARC/\d\.\d\r)(?<!WARC/\d\.\d\d)\n)++)\r?\n"
 )
-_FIELD = re.compile(rb"([^\s:][^:\n]*):((?:[^\n]|\n[ \t])*)\n")
+_FIELD = re.compile(r"^([^\s:][^:\n]*):([^\n]*(?:\n[ \t][^\n]*)*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,11 @@ def _read_run(run: Run, source: str) -> Iterator[Page | Unreadable]:
     index = run.begin
     for found in _records(run.text, 0, None):
         item = None
-        if isinstance(found, _Record):
-            if run.damage and not _is_trusted(run, found):
-                continue
+        if isinstance(found, _Stretch):
+            where = f" of the text of the gzip member at byte {run.begin:,}"
+            item = None if run.damage else _unreadable(source, index, found, where)
+        elif not run.damage or _is_trusted(run, found):
             item = _item(run.text, found, source, index)
-        elif not run.damage:
-            item = _unreadable(source, index, found, f" of the text of the gzip member at byte {run.begin:,}")
         if item:
             yield item
         index += 1
@@ -165,13 +164,15 @@ def _record_at(window: Window, begin: int) -> _Record | str:
         is_cut = b"WARC/".startswith(seen[:5]) and len(seen) < _LARGEST_HEADER_BYTES and b"\0" not in seen
         return CUT_SHORT if is_cut else "no WARC record"
     fields: dict[str, str] = {}
-    for name, value in _FIELD.findall(header[1]):
-        fields.setdefault(name.decode(errors="replace").strip().lower(), value.decode(errors="replace").strip())
+    for name, value in _FIELD.findall(header[1].decode(errors="replace")):
+        fields.setdefault(name.strip().lower(), value.strip())
     length = fields.get("content-length", "")
     if not (length.isascii() and length.isdigit() and len(length) <= _LONGEST_LENGTH):
         return "a record without a length"
     block = begin + header.end()
     end = block + int(length)
+    if end - begin <= LARGEST_PAGE_BYTES:
+        window.hold(begin, end + 16 - begin)  # it will be read next
     if end > block and not window.at(end - 1, 1):
         return CUT_SHORT
     after = window.at(end, 16)

@@ -5,22 +5,27 @@ from typing import BinaryIO
 
 from gpt2lab.webtext.pages.page import MIB
 
-_AHEAD = 4 * MIB
+_AHEAD = MIB
 
 
 class Window:
     """`read(offset, size)` gives up to `size` bytes, fewer only at the end; what it gave last is kept."""
 
-    def __init__(self, read: Callable[[int, int], bytes]) -> None:
+    def __init__(self, read: Callable[[int, int], bytes] | None, data: bytes = b"") -> None:
         self._read = read
         self._begin = 0
-        self._data = b""
+        self._data = data
+
+    def hold(self, offset: int, size: int) -> None:
+        """Have these bytes here, so that reading all of them and a little more takes one read of the file."""
+        first = offset - self._begin
+        if self._read and (first < 0 or first + size > len(self._data)):
+            self._data, self._begin = self._read(offset, max(size, _AHEAD)), offset
 
     def at(self, offset: int, size: int) -> bytes:
         """Up to `size` bytes from `offset` on; fewer only at the end."""
+        self.hold(offset, size)
         first = offset - self._begin
-        if first < 0 or first + size > len(self._data):
-            self._data, self._begin, first = self._read(offset, max(size, _AHEAD)), offset, 0
         return self._data[first : first + size]
 
     def find(self, wanted: bytes, begin: int, end: int | None = None) -> int | None:
@@ -59,6 +64,4 @@ def file_window(handle: BinaryIO) -> Window:
 
 def memory_window(data: bytes) -> Window:
     """Bytes that are already here."""
-    window = Window(lambda offset, size: data[offset : offset + size])
-    window._data = data
-    return window
+    return Window(None, data)
