@@ -28,6 +28,12 @@ class Window:
         first = offset - self._begin
         return self._data[first : first + size]
 
+    def view(self, offset: int, size: int) -> memoryview:
+        """As `at`, without a copy."""
+        self.hold(offset, size)
+        first = offset - self._begin
+        return memoryview(self._data)[first : first + size]
+
     def find(self, wanted: bytes, begin: int, end: int | None = None) -> int | None:
         """Where `wanted` first begins at or after `begin` (and before `end`)."""
         while end is None or begin < end:
