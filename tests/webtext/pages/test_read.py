@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from gpt2lab.base.errors import BadInput
-from gpt2lab.webtext.pages import read, warc
+from gpt2lab.webtext.pages import compressed, jsonl, plain, warc
 from gpt2lab.webtext.pages.page import Page, Unreadable, decode_page
 from gpt2lab.webtext.pages.read import input_files, read_pages
 
@@ -59,15 +59,15 @@ def test_every_format_gives_its_text_and_origin(tmp_path):
     found = [(page.source_file, page.index, page.url, page.content, page.kind) for page in pages(tmp_path)]
     assert found == [
         ("a.txt", 0, None, PROSE, "text"),
+        ("b/c.md", 0, None, "# Title", "text"),
+        ("b/d.HTML", 0, None, "<p>hello", "html"),
         ("e.jsonl", 0, "http://e/1", "one", "text"),
-        ("e.jsonl", 2, None, "two", "text"),
+        ("e.jsonl", 38, None, "two", "text"),
         ("e2.jsonl.gz", 0, None, "three", "text"),
         ("e3.jsonl.zst", 0, None, "four", "text"),
         ("f.parquet", 0, "u", "five", "text"),
         ("g.warc.gz", 0, "http://a.example/", "<p>six", "html"),
         ("h.warc.wet", 0, "http://h/", "sieben", "text"),
-        ("b/c.md", 0, None, "# Title", "text"),
-        ("b/d.HTML", 0, None, "<p>hello", "html"),
     ]
 
 
@@ -93,12 +93,12 @@ def test_what_cannot_be_read_is_reported_with_its_reason(tmp_path):
         ("picture.png", "file: type .png is not read"),
         ("lines.jsonl", "line: not valid JSON"),
         ("lines.jsonl", "line: no text in column 'text'"),
-        ("cut.jsonl.gz", "file: cut short at line 1"),
-        ("cut.jsonl.zst", "file: cut short at line 1"),
+        ("cut.jsonl.gz", "file: cut short after 32 bytes in the line at byte 135"),
+        ("cut.jsonl.zst", "file: cut short after 29 bytes in the line at byte 0"),
         ("not.parquet", parquet_reason),
         ("no-text.parquet", "file: no column 'text' (it has body)"),
     }
-    assert [page.source_file for page in pages(tmp_path)] == ["lines.jsonl"]
+    assert [page.source_file for page in pages(tmp_path)] == ["cut.jsonl.gz"] * 9 + ["lines.jsonl"]
 
 
 def test_another_text_column_can_be_named(tmp_path):
@@ -174,9 +174,10 @@ def test_a_damaged_gzip_member_is_reported_where_it_begins_and_none_of_its_text_
     damaged = bytearray(b"".join(members))
     damaged[start + len(members[1]) - 7] ^= 255  # in the checksum
     path = write(tmp_path / "a.warc.gz", bytes(damaged))
-    assert [page.content for page in pages(path)] == [good[0].content]
-    assert len(reasons(path)) == 1
-    assert reasons(path)[0].startswith(f"file: damaged at byte {start} (")
+    assert [page.content for page in pages(path)] == [good[0].content, good[2].content]
+    assert [(item.index, item.reason, item.excerpt) for item in read_all(path) if isinstance(item, Unreadable)] == [
+        (start, "damaged: incorrect data check", f"bytes {start:,} to {start + len(members[1]):,}")
+    ]
     path = write(tmp_path / "b.warc.gz", b"".join(members) + b"garbage")
     assert [page.content for page in pages(path)] == [page.content for page in good]
     assert reasons(path)[0].startswith(f"file: damaged at byte {sum(map(len, members))} (")
@@ -193,16 +194,18 @@ def test_real_crawls_give_all_their_pages(shared_warcs):
 
 
 def test_limits_stop_what_is_too_large(tmp_path, monkeypatch):
-    monkeypatch.setattr(read, "LARGEST_TEXT_BYTES", 1000)
+    monkeypatch.setattr(jsonl, "LARGEST_TEXT_BYTES", 1000)
+    monkeypatch.setattr(plain, "LARGEST_PAGE_BYTES", 1000)
     monkeypatch.setattr(warc, "LARGEST_PAGE_BYTES", 1000)
-    monkeypatch.setattr(read, "FREE_EXPANSION_BYTES", 100_000)
-    monkeypatch.setattr(read, "MIB", 1000)
-    assert reasons(write(tmp_path / "a.txt", b"x" * 1001)) == ["file: larger than 1 MiB"]
+    monkeypatch.setattr(compressed, "FREE_EXPANSION_BYTES", 100_000)
+    monkeypatch.setattr(plain, "MIB", 1000)
+    monkeypatch.setattr(jsonl, "MIB", 1000)
+    assert reasons(write(tmp_path / "a.html", b"x" * 1001)) == ["file: larger than 1 MiB"]
     lines = write(tmp_path / "b.jsonl", b'{"text": "' + b"x" * 9000 + b'"}\n{"text": "next"}\n')
     assert reasons(lines) == ["line: larger than 1 MiB"]
-    assert [(page.index, page.content) for page in pages(lines)] == [(1, "next")]
-    bomb = write(tmp_path / "c.jsonl.gz", gzip.compress(b'{"text": ""}\n' * 100_000))
-    assert reasons(bomb)[0].startswith("file: expands more than 250 times when decompressed at line ")
+    assert [(page.index, page.content) for page in pages(lines)] == [(9013, "next")]
+    bomb = write(tmp_path / "c.jsonl.zst", zstandard.compress(b'{"text": ""}\n' * 1_000_000))
+    assert reasons(bomb)[0].startswith("file: expands more than 1,000 times when decompressed in the line at byte ")
     record = response(b"<p>" + b"x" * 2000) + response(b"<p>next")
     path = write(tmp_path / "d.warc.gz", gzip.compress(record))
     assert reasons(path) == ["page: larger than 16 MiB"]

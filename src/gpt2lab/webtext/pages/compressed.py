@@ -5,6 +5,7 @@ dumps (`zstd --long=31`): so here each format's decompressor is fed by hand, a l
 """
 
 import bz2
+import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ LONGEST_WINDOW_BYTES = 1 << 31
 """The most a zstd or xz file may ask for its window: as far back as its bytes may be copied from."""
 LARGEST_EXPANSION = 1000  # decompressed over compressed bytes, looked at once a file has given FREE_EXPANSION_BYTES
 FREE_EXPANSION_BYTES = 1 << 30
+TOO_MUCH_TEXT = f"expands more than {LARGEST_EXPANSION:,} times when decompressed"
 _READ_BYTES = 1 << 16
 _PIECE_BYTES = 1 << 20
 _ZSTD_SLICE_BYTES = 1 << 10  # one zstd block of 4 bytes may stand for 128 KiB, so this much gives at most 32 MiB
@@ -61,12 +63,43 @@ class LineReader:
             yield rest
 
     def _pieces(self, handle: BinaryIO) -> Iterator[bytes]:
-        decoder = _DECODERS.get(self._path.suffix.lower())
+        suffix = self._path.suffix.lower()
         compressed = _pieces_of(handle, self._advance)
-        return _decompressed(compressed, decoder) if decoder else compressed
+        return decompressed(compressed, suffix) if suffix in COMPRESSED_SUFFIXES else compressed
 
 
-def _pieces_of(handle: BinaryIO, advance: Callable[[int], None]) -> Iterator[bytes]:
+class DecompressedFile(io.RawIOBase):
+    """The bytes of a compressed file; the limit on expansion and DamageError as with LineReader."""
+
+    def __init__(self, path: Path) -> None:
+        self._handle = path.open("rb")
+        self._pieces = decompressed(_pieces_of(self._handle), path.suffix.lower())
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            try:
+                self._rest = next(self._pieces)
+            except StopIteration:
+                return 0
+        data, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._handle.close()
+        super().close()
+
+
+def most_text(compressed: int) -> int:
+    """As many bytes may come out of so many compressed ones; more is a "zip bomb"."""
+    return max(FREE_EXPANSION_BYTES, LARGEST_EXPANSION * compressed)
+
+
+def _pieces_of(handle: BinaryIO, advance: Callable[[int], None] = lambda _: None) -> Iterator[bytes]:
     while data := handle.read(_READ_BYTES):
         advance(len(data))
         yield data
@@ -129,8 +162,12 @@ _DECODERS: dict[str, Callable[[], _Decoder]] = {".zst": _Zstandard, ".xz": _Xz, 
 COMPRESSED_SUFFIXES = frozenset(_DECODERS)
 
 
-def _decompressed(pieces: Iterator[bytes], new_decoder: Callable[[], _Decoder]) -> Iterator[bytes]:
-    """The contents of all streams of a file, one after the other; NUL bytes may pad the place between two."""
+def decompressed(pieces: Iterator[bytes], suffix: str) -> Iterator[bytes]:
+    """The contents of all streams of a file, one after the other; NUL bytes may pad the place between two.
+
+    Raises DamageError as LineReader does.
+    """
+    new_decoder = _DECODERS[suffix]
     decoder: _Decoder | None = None
     streams = read = given = 0
     for compressed in pieces:
@@ -146,9 +183,10 @@ def _decompressed(pieces: Iterator[bytes], new_decoder: Callable[[], _Decoder]) 
             try:
                 for piece in decoder.pieces(data):
                     given += len(piece)
-                    if given > max(FREE_EXPANSION_BYTES, LARGEST_EXPANSION * read):
-                        raise DamageError(f"expands more than {LARGEST_EXPANSION:,} times when decompressed")
-                    yield piece
+                    if given > most_text(read):
+                        raise DamageError(TOO_MUCH_TEXT)
+                    if piece:
+                        yield piece
             except (zstandard.ZstdError, lzma.LZMAError, zlib.error, OSError, ValueError, EOFError) as error:
                 raise DamageError(f"damaged near byte {read:,} ({error})") from None
             data = b""
