@@ -28,12 +28,13 @@ _HIDDEN = re.compile(r"(<(?:script|style)\b.*?</(?:script|style)>)", re.DOTALL |
 
 def real_pages(data: Path = SHARED_DATA) -> list[str]:
     """The HTML of all readable pages, in a fixed order."""
-    found = [gzip.decompress(path.read_bytes()) for path in sorted(data.glob("web-extract/readability/*/source.html.gz"))]
+    found = [
+        gzip.decompress(path.read_bytes()) for path in sorted(data.glob("web-extract/readability/*/source.html.gz"))
+    ]
     for path in sorted(data.glob("warc/dolma/*.warc.gz")) + sorted(data.glob("warc/resiliparse/warcfile.warc.gz")):
         with path.open("rb") as handle:
-            for record in ArchiveIterator(handle, record_types=WarcRecordType.response, auto_decode="all"):
-                if (record.http_content_type or "").endswith("html"):
-                    found.append(record.reader.read())
+            records = ArchiveIterator(handle, record_types=WarcRecordType.response, auto_decode="all")
+            found += [record.reader.read() for record in records if (record.http_content_type or "").endswith("html")]
     return [page for data in found if (page := decode_page(data)) and len(page) < 1 << 20]
 
 

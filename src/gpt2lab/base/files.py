@@ -48,6 +48,12 @@ def _mend_after_kill(path: Path) -> None:
                 left.unlink()
 
 
+def remove_partial_files(folder: Path) -> None:
+    """Delete what killed runs left half-written in a folder that is ours alone."""
+    for partial in folder.glob(f".*{PARTIAL}"):
+        partial.unlink(missing_ok=True)
+
+
 @contextmanager
 def whole_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """A file handle whose contents become `path` when the block ends well, and vanish when it raises.

@@ -155,3 +155,11 @@ def _cbt_text(item: str) -> str:
         question = _CBT_QUESTION.match(line)
         lines.append(question[1].replace("XXXXX", question[2]) if question else line.partition(" ")[2])
     return "\n".join(lines)
+
+
+def named_set(given: str) -> tuple[str, Path]:
+    """NAME=PATH; of a PATH alone the name is its folder's and its own."""
+    name, equals, path = given.partition("=")
+    if equals and name and not Path(given).exists():
+        return name, Path(path)
+    return "/".join(Path(given).parts[-2:]), Path(given)

@@ -21,7 +21,7 @@ from gpt2lab.base.files import locked_folder, read_json, write_json
 from gpt2lab.webtext.build_options import BuildOptions as BuildOptions
 from gpt2lab.webtext.duplicates.find import KINDS, Decisions, find_duplicates
 from gpt2lab.webtext.engine import ray_cluster
-from gpt2lab.webtext.extract_stage import extract_all, options_key
+from gpt2lab.webtext.extract_stage import extract_all, identity, options_key
 from gpt2lab.webtext.pages.page import InputFile
 from gpt2lab.webtext.pages.read import input_files
 from gpt2lab.webtext.quality.filters import rules_of
@@ -94,7 +94,7 @@ def _build(inputs: Sequence[Path], files: list[InputFile], out: Path, options: B
         decisions = _decide(stage_files, out / "stages" / "duplicates", options)
     with _clock(seconds, "write"):
         scores = [rule.name for rule in rules_of(options.filters, options.without_rules, options.minimum_characters)]
-        tally = write_documents(stage_files, scores, decisions, options.decontaminate_share, out)
+        tally = write_documents(stage_files, scores, decisions, out)
     report = BuildReport(
         pages=tally.kept + tally.removed.total(),
         kept=tally.kept,
@@ -128,7 +128,7 @@ def _clock(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 def _key(files: list[InputFile], options: BuildOptions) -> str:
     """Changes whenever the documents would."""
-    seen = [(file.source_file, file.size, file.path.stat().st_mtime_ns if file.size else 0) for file in files]
+    seen = [identity(file) for file in files]
     return hashlib.sha256(repr((options_key(options), seen)).encode(errors="replace")).hexdigest()
 
 
@@ -140,9 +140,7 @@ def _finished_report(out: Path, key: str) -> BuildReport | None:
         return None
     if not all(any((out / name).glob("*.parquet")) for name in ("documents", "removed")):
         return None
-    saved["examples"] = {
-        reason: tuple(RemovedExample(**one) for one in some) for reason, some in saved["examples"].items()
-    }
+    examples = {reason: tuple(RemovedExample(**one) for one in some) for reason, some in saved["examples"].items()}
     for name in ("lengths", "clusters"):
         saved[name] = {int(number): count for number, count in saved[name].items()}
     changed = {"examples": examples, "inputs": tuple(saved["inputs"]), "already_finished": True}

@@ -36,8 +36,8 @@ class BuildOptions:
     """of all pages of one address only the longest stays"""
     near_duplicates: float | None = 0.8
     """Jaccard similarity of word 5-grams from which a document is a duplicate; None: only exact ones"""
-    decontaminate: tuple[Path, ...] = ()
-    """evaluation sets; documents that hold too much of them are removed"""
+    decontaminate: tuple[str, ...] = ()
+    """evaluation sets, NAME=PATH or PATH each; documents that hold too much of them are removed"""
     decontaminate_share: float = 0.5
     """share of a document's 8-grams, or of those of one item of a set, above which it is removed"""
     text_column: str = "text"

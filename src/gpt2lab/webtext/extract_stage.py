@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gpt2lab.base.files import PARTIAL, sha256_of, whole_file
+from gpt2lab.base.files import remove_partial_files, sha256_of, whole_file
 from gpt2lab.base.progress import progress_bar
+from gpt2lab.datasets.evaluation_texts import named_set
 from gpt2lab.webtext.build_options import BuildOptions
 from gpt2lab.webtext.duplicates.sketch import sketch
 from gpt2lab.webtext.page_stage import Settings, row_of
-from gpt2lab.webtext.pages.page import MIB, InputFile
+from gpt2lab.webtext.pages.page import MIB, FilePart, InputFile
 from gpt2lab.webtext.pages.read import parts_of, read_pages
 from gpt2lab.webtext.tables import Row, TableWriter, batch_of_rows, extracted_schema
 from gpt2lab.webtext.workers import Advance, run_tasks
@@ -28,15 +29,13 @@ ROWS_AT_ONCE = 256
 CHARACTERS_AT_ONCE = 8 << 20
 NOT_DECIDING = frozenset(("workers", "ray"))
 """Options that change nothing in what comes out"""
-DECIDING_LATER = frozenset(("decontaminate_share",))
-"""Options that change nothing in this stage"""
 
 
 @dataclass(frozen=True)
 class Task:
     """Some files, or parts of one, that become one stage file."""
 
-    parts: tuple[InputFile, ...]
+    parts: tuple[FilePart, ...]
     stage_file: Path
 
     @property
@@ -45,12 +44,17 @@ class Task:
         return sum(part.size for part in self.parts)
 
 
-def options_key(options: BuildOptions, without: frozenset[str] = frozenset()) -> str:
-    """Changes whenever an option does (a file that is named: its contents), but for those of `without`."""
-    deciding = {name: value for name, value in asdict(options).items() if name not in NOT_DECIDING | without}
+def options_key(options: BuildOptions) -> str:
+    """Changes whenever a deciding option does; of a file that is named, when its contents do."""
+    deciding = {name: value for name, value in asdict(options).items() if name not in NOT_DECIDING}
     deciding["takedown"] = sha256_of(options.takedown) if options.takedown else None
-    deciding["decontaminate"] = [sha256_of(path) for path in options.decontaminate]
+    deciding["decontaminate"] = [(name, sha256_of(path)) for name, path in map(named_set, options.decontaminate)]
     return hashlib.sha256(repr((STAGE_VERSION, sorted(deciding.items()))).encode()).hexdigest()
+
+
+def identity(file: InputFile) -> tuple[str, int, int]:
+    """What tells a file from a changed one: name, size, time."""
+    return file.source_file, file.size, file.path.stat().st_mtime_ns if file.size else 0
 
 
 def extract_all(files: Sequence[InputFile], folder: Path, options: BuildOptions) -> list[Path]:
@@ -58,8 +62,9 @@ def extract_all(files: Sequence[InputFile], folder: Path, options: BuildOptions)
     tasks = _tasks(files, folder, options)
     wanted = {task.stage_file for task in tasks}
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        if path not in wanted and (path.suffix == ".parquet" or path.name.endswith(PARTIAL)):
+    remove_partial_files(folder)
+    for path in folder.glob("*.parquet"):
+        if path not in wanted:
             path.unlink()
     missing = [task for task in tasks if not task.stage_file.exists()]
     size = sum(task.size for task in tasks)
@@ -79,13 +84,13 @@ def extract_all(files: Sequence[InputFile], folder: Path, options: BuildOptions)
 def _tasks(files: Sequence[InputFile], folder: Path, options: BuildOptions) -> list[Task]:
     size = sum(file.size for file in files) // TASKS
     largest = min(max(1 << size.bit_length(), SMALLEST_TASK), LARGEST_TASK)  # a power of two: it seldom changes
-    key = options_key(options, DECIDING_LATER)
+    key = options_key(options)
     return [Task(group, folder / f"{_group_key(group, key)}.parquet") for group in _groups(files, largest)]
 
 
-def _groups(files: Sequence[InputFile], largest: int) -> Iterator[tuple[InputFile, ...]]:
+def _groups(files: Sequence[InputFile], largest: int) -> Iterator[tuple[FilePart, ...]]:
     """Parts of large files, and small files together."""
-    group: list[InputFile] = []
+    group: list[FilePart] = []
     size = 0
     for file in files:
         for part in parts_of(file, largest):
@@ -98,13 +103,9 @@ def _groups(files: Sequence[InputFile], largest: int) -> Iterator[tuple[InputFil
         yield tuple(group)
 
 
-def _group_key(group: tuple[InputFile, ...], key: str) -> str:
-    seen = [(part.source_file, part.size, part.begin, part.end, _changed(part)) for part in group]
+def _group_key(group: tuple[FilePart, ...], key: str) -> str:
+    seen = [(*identity(part.file), part.begin, part.end) for part in group]
     return hashlib.sha256(repr((key, seen)).encode(errors="replace")).hexdigest()[:32]
-
-
-def _changed(file: InputFile) -> int:
-    return file.path.stat().st_mtime_ns if file.size else 0
 
 
 def _extract(task: Task, options: BuildOptions, advance: Advance) -> None:

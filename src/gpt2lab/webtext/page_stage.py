@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from gpt2lab.datasets.evaluation_texts import named_set
 from gpt2lab.webtext.build_options import BuildOptions
 from gpt2lab.webtext.extraction.extract import Extracted, ExtractionError, Look
 from gpt2lab.webtext.links.url_rules import url_key
-from gpt2lab.webtext.overlap.contamination import EvaluationGrams
+from gpt2lab.webtext.overlap.contamination import EvaluationGrams, read_evaluation_grams
 from gpt2lab.webtext.pages.page import Page, Unreadable
 from gpt2lab.webtext.quality.filters import Removal, Rule, judge, rules_of
 from gpt2lab.webtext.quality.language import identify, wrong_language
@@ -47,7 +48,7 @@ class Settings:
             tuple(rule for rule in rules if rule.name in _LOWER_BOUNDS),
             read_takedown_list(options.takedown) if options.takedown else TakedownList(),
             TakedownList(domains=frozenset(options.drop_domains)),
-            read_evaluation_grams(options.decontaminate) if options.decontaminate else None,
+            read_evaluation_grams(dict(map(named_set, options.decontaminate))) if options.decontaminate else None,
         )
 
     @contextmanager
@@ -87,8 +88,9 @@ def row_of(item: Page | Unreadable, settings: Settings) -> Row:
         row["url_key"] = url_key(item.url) if item.url and settings.options.url_duplicates else None
         if settings.evaluation:
             with settings.clock("contamination"):
-                found = settings.evaluation.share(row["text"])
-            row |= {"contamination": found.share, "contaminated_by": found.name}
+                verdict = settings.evaluation.share(row["text"]).verdict(settings.options.decontaminate_share)
+            if verdict:
+                row["contaminated_by"], row["contamination"] = verdict
     return row
 
 

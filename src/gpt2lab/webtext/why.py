@@ -123,7 +123,7 @@ def _excerpt(text: str | None) -> str | None:
 
 
 def _story(folder: Path, kept: bool, record: dict[str, Any]) -> Story:
-    duplicates = []
+    duplicates: list[dict[str, Any]] = []
     count = 0
     for file in sorted((folder / "removed").glob("*.parquet")):
         columns = ["id", "url", "source_file", "reason", "value"]

@@ -56,12 +56,9 @@ class Tally:
 
 
 def write_documents(
-    stage_files: Sequence[Path], scores: Sequence[str], decisions: Decisions | None, largest_share: float, out: Path
+    stage_files: Sequence[Path], scores: Sequence[str], decisions: Decisions | None, out: Path
 ) -> Tally:
-    """Write `out/documents` and `out/removed` anew from the stage files.
-
-    Duplicates go (`decisions` None: they stay), and documents of which more than `largest_share` is contaminated.
-    """
+    """Write `out/documents` and `out/removed` anew from the stage files, without duplicates (None: they stay)."""
     tally = Tally()
     with (
         whole_folder(out / "documents") as documents_folder,
@@ -71,7 +68,7 @@ def write_documents(
         progress_bar("write", len(stage_files), "files") as bar,
     ):
         for number, stage_file in enumerate(stage_files):
-            for batch in _decided(stage_file, decisions.of_file(number) if decisions else None, largest_share):
+            for batch in _decided(stage_file, decisions.of_file(number) if decisions else None):
                 kept = pc.is_null(batch["reason"])
                 for rows, files, count in (
                     (batch.filter(kept), documents, _count_kept),
@@ -114,7 +111,7 @@ class _Files:
             self._writer.add(batch.select(self._schema.names))
 
 
-def _decided(stage_file: Path, decisions: FileDecisions | None, largest_share: float) -> Iterator[pyarrow.RecordBatch]:
+def _decided(stage_file: Path, decisions: FileDecisions | None) -> Iterator[pyarrow.RecordBatch]:
     """The rows of a stage file; those that are duplicates or contaminated get their reason."""
     columns = set(removed_schema(()).names) - {"duplicate_of"} | {"characters", "contamination", "contaminated_by"}
     start = 0
@@ -128,7 +125,7 @@ def _decided(stage_file: Path, decisions: FileDecisions | None, largest_share: f
                 reasons[row] = KINDS[decisions.kinds[some][row]]
                 values[row] = float(decisions.similarities[some][row])
                 survivors[row] = decisions.survivors[some][row].decode()
-        for row in np.flatnonzero(pc.fill_null(pc.greater(batch["contamination"], largest_share), False)).tolist():
+        for row in np.flatnonzero(batch["contaminated_by"].is_valid()).tolist():
             if reasons[row] is None:
                 reasons[row] = f"contaminated: {batch['contaminated_by'][row]}"
                 values[row] = batch["contamination"][row].as_py()

@@ -8,8 +8,9 @@ import resource
 import sys
 from pathlib import Path
 
-from gpt2lab.webtext.duplicates.find import find_duplicates
 from tests.webtext.duplicates.stage_files import write_stage_file
+
+from gpt2lab.webtext.duplicates.find import find_duplicates
 
 ROWS_A_FILE = 500
 
@@ -24,7 +25,7 @@ def main() -> None:
         rows = []
         for n in range(start, start + ROWS_A_FILE):
             text = text + " more" if n % 10 == 1 else " ".join(chooser.choices(vocabulary, k=300))
-            rows.append({"id": f"{n:024x}", "url": f"http://example.org/{n}", "text": text})
+            rows.append({"id": f"{n:024x}", "url_key": f"http://example.org/{n}", "text": text})
         files.append(write_stage_file(folder / f"{start}.parquet", rows))
     decisions = find_duplicates(files, folder / "scratch", 0.8)
     assert decisions.counts() == {"near duplicate": documents // 10}

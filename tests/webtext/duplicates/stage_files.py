@@ -14,7 +14,7 @@ from gpt2lab.webtext.duplicates.sketch import sketch
 SCHEMA = pyarrow.schema(
     [
         ("id", pyarrow.string()),
-        ("url", pyarrow.string()),
+        ("url_key", pyarrow.string()),
         ("text", pyarrow.string()),
         ("characters", pyarrow.int64()),
         ("text_hash", pyarrow.binary(16)),

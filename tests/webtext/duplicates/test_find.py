@@ -7,9 +7,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-
-from gpt2lab.webtext.duplicates.find import find_duplicates, find_similar_pairs
-from gpt2lab.webtext.duplicates.sketch import band_recall, band_shape
 from tests.webtext.duplicates.stage_files import (
     components,
     jaccard,
@@ -18,6 +15,9 @@ from tests.webtext.duplicates.stage_files import (
     write_stage_file,
     write_stage_files,
 )
+
+from gpt2lab.webtext.duplicates.find import find_duplicates, find_similar_pairs
+from gpt2lab.webtext.duplicates.sketch import band_recall, band_shape
 
 VOCABULARY = [f"word{n}" for n in range(2000)]
 
@@ -36,7 +36,7 @@ def collection() -> list[dict]:
     texts = [" ".join(chooser.choices(VOCABULARY, k=200)) for _ in range(80)]
     for _ in range(2):
         texts += [edited(text, chooser.choice([0, 1, 2, 3, 4, 5, 6, 8, 20, 60]), chooser) for text in texts]
-    return [{"id": f"{n:024x}", "url": f"http://example.org/{n}", "text": text} for n, text in enumerate(texts)]
+    return [{"id": f"{n:024x}", "url_key": f"http://example.org/{n}", "text": text} for n, text in enumerate(texts)]
 
 
 @pytest.mark.parametrize("threshold", [0.8, 0.6])
@@ -84,13 +84,13 @@ def test_the_same_stay_whatever_the_order_of_files_and_rows(collection, tmp_path
 
 def test_one_document_of_each_url_stays_the_longest(tmp_path):
     rows = [
-        {"id": "b", "url": "http://a.org/", "text": "one two three four five six"},
-        {"id": "a", "url": "http://a.org/", "text": "something else"},
-        {"id": "c", "url": "http://a.org/", "text": "one two three four five six"},
-        {"id": "d", "url": None, "text": "seven"},
-        {"id": "e", "url": None, "text": "eight"},
-        {"id": "f", "url": "http://a.org/x", "text": ""},
-        {"id": "g", "url": "http://a.org/x", "text": ""},
+        {"id": "b", "url_key": "http://a.org/", "text": "one two three four five six"},
+        {"id": "a", "url_key": "http://a.org/", "text": "something else"},
+        {"id": "c", "url_key": "http://a.org/", "text": "one two three four five six"},
+        {"id": "d", "url_key": None, "text": "seven"},
+        {"id": "e", "url_key": None, "text": "eight"},
+        {"id": "f", "url_key": "http://a.org/x", "text": ""},
+        {"id": "g", "url_key": "http://a.org/x", "text": ""},
     ]
     files = write_stage_files(tmp_path / "stage", rows, 2)
     decisions = find_duplicates(files, tmp_path / "scratch", 0.8)
@@ -106,8 +106,8 @@ def test_one_document_of_each_url_stays_the_longest(tmp_path):
 def test_the_survivor_named_is_one_that_stays_in_the_end(tmp_path):
     text = " ".join(VOCABULARY[:100])
     rows = [
-        {"id": "a", "url": "http://a.org/", "text": text[:200]},
-        {"id": "b", "url": "http://a.org/", "text": text + " more"},
+        {"id": "a", "url_key": "http://a.org/", "text": text[:200]},
+        {"id": "b", "url_key": "http://a.org/", "text": text + " more"},
         {"id": "c", "text": text + "\n more "},
         {"id": "d", "text": text + " more and"},
     ]
@@ -124,10 +124,10 @@ def test_the_survivor_named_is_one_that_stays_in_the_end(tmp_path):
 
 def test_rows_that_filters_removed_take_no_part(tmp_path):
     rows = [
-        {"id": "a", "url": "u", "text": "one two three"},
-        {"id": "b", "url": "u", "text": "one two three four", "reason": "too short"},
-        {"id": "c", "url": "v", "text": None, "reason": "file: broken"},
-        {"id": "d", "url": "w", "text": "one two three"},
+        {"id": "a", "url_key": "u", "text": "one two three"},
+        {"id": "b", "url_key": "u", "text": "one two three four", "reason": "too short"},
+        {"id": "c", "url_key": "v", "text": None, "reason": "file: broken"},
+        {"id": "d", "url_key": "w", "text": "one two three"},
     ]
     files = write_stage_files(tmp_path / "stage", rows, 3)
     assert removals(find_duplicates(files, tmp_path / "scratch", 0.8), files) == {"d": ("exact duplicate", "a", 1.0)}

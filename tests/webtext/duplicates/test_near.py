@@ -3,12 +3,12 @@ import time
 
 import numpy as np
 import pytest
+from tests.webtext.duplicates.stage_files import components, similar_pairs
 
 from gpt2lab.webtext.duplicates.gram_file import GramFile
 from gpt2lab.webtext.duplicates.groups import Groups
 from gpt2lab.webtext.duplicates.near import candidate_pairs, cluster
 from gpt2lab.webtext.duplicates.shingles import shingles
-from tests.webtext.duplicates.stage_files import components, similar_pairs
 
 VOCABULARY = [f"word{n}" for n in range(2000)]
 

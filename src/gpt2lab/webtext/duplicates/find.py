@@ -76,9 +76,9 @@ class Decisions:
 def find_duplicates(stage_files: Sequence[Path], scratch: Path, threshold: float | None) -> Decisions:
     """Decide which documents are duplicates of others.
 
-    Each Parquet file has the columns id, url, text, characters, text_hash and bands (`sketch` makes the last two, for
-    the same `threshold`), and reason: rows with a reason take no part. First only one document of each URL stays, of
-    those one of each text (white space aside), and of those one of everything connected by pairs whose Jaccard
+    Each Parquet file has the columns id, url_key, text, characters, text_hash and bands (`sketch` makes the last two,
+    for the same `threshold`), and reason: rows with a reason take no part. First only one document of each URL stays,
+    of those one of each text (white space aside), and of those one of everything connected by pairs whose Jaccard
     similarity is at least `threshold` (None: near duplicates stay). It is always the longest one, of equally long ones
     the one with the smallest id, whatever the order of files and rows; removed documents name the one that stays in
     the end. A near duplicate may be less similar than `threshold` to that one, connected to it by others.
@@ -158,7 +158,7 @@ def _list_documents(stage_files: Sequence[Path], scratch: Path, threshold: float
     file_rows = [pyarrow.parquet.read_metadata(file).num_rows for file in stage_files]
     bands_a_query = max(1, HASHES_A_QUERY // max(1, sum(file_rows)))
     hashes = _HashFiles(scratch, bands_a_query)
-    columns = ["id", "url", "characters", "text_hash", "reason", *(["bands"] if threshold is not None else [])]
+    columns = ["id", "url_key", "characters", "text_hash", "reason", *(["bands"] if threshold is not None else [])]
     starts, rows, ids, characters = [0], [np.empty(0, np.int32)], [np.empty(0, "S1")], [np.empty(0, np.int64)]
     for file in stage_files:
         before = 0
@@ -193,7 +193,7 @@ class _HashFiles:
 
     def add(self, batch: pyarrow.RecordBatch, first: int) -> None:
         """Take the documents of a batch, whose numbers count from `first`."""
-        for number, url in enumerate(batch["url"].to_pylist(), start=first):
+        for number, url in enumerate(batch["url_key"].to_pylist(), start=first):
             if url is not None:
                 self._urls.append(xxhash.xxh3_128_digest(url.encode()))
                 self._with_url.append(number)

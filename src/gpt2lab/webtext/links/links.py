@@ -22,7 +22,7 @@ import pyarrow.parquet
 import xxhash
 
 from gpt2lab.base.errors import BadInput
-from gpt2lab.base.files import read_json, whole_file, write_json
+from gpt2lab.base.files import read_json, remove_partial_files, whole_file, write_json
 from gpt2lab.base.progress import progress_bar
 from gpt2lab.webtext.links.domain_comparison import DomainComparison, compare_domains, read_published_domains
 from gpt2lab.webtext.links.partitions import PartitionWriter, read_parts
@@ -40,7 +40,6 @@ from gpt2lab.webtext.links.stage import (
 )
 from gpt2lab.webtext.links.stage import LinksOptions as LinksOptions
 from gpt2lab.webtext.links.url_rules import SHORTENERS
-from gpt2lab.webtext.tables import remove_partial_files
 from gpt2lab.webtext.workers import run_tasks
 
 TOP_DOMAINS = 1000

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gpt2lab.base.errors import BadOption
 from gpt2lab.base.progress import progress_bar
-from gpt2lab.datasets.evaluation_texts import read_evaluation_texts
+from gpt2lab.datasets.evaluation_texts import named_set, read_evaluation_texts
 from gpt2lab.webtext.overlap.bloom import FALSE_POSITIVES, fill_filter, load_filter, save_filter
 from gpt2lab.webtext.overlap.gram_table import GramTable
 from gpt2lab.webtext.overlap.grams import WORDS_PER_GRAM, Counts, Hashes, batches, hash_grams, normalise
@@ -184,8 +184,8 @@ def measure_overlap(
     """
     start = time.monotonic()
     _check(documents, sets, options)
-    named = [_named(given) for given in sets]
-    own = dict(_named(given) for given in options.own_train)
+    named = [named_set(given) for given in sets]
+    own = dict(named_set(given) for given in options.own_train)
     if unknown := [name for name in own if name not in dict(named)]:
         raise BadOption(f"--own-train {unknown[0]}: no set of this name; sets are {', '.join(dict(named))}.")
     tests = [_TestSet(name, path, *_hash_all(read_evaluation_texts(path))) for name, path in named]
@@ -226,14 +226,6 @@ def _check(documents: Sequence[Path], sets: Sequence[str], options: OverlapOptio
         raise BadOption("--filter asks a kept filter: give it no documents, --bloom or --save-filter.")
     if not options.filter and not documents:
         raise BadOption("no training documents: give a folder that `gpt2lab build` made, or files, or --filter FILE.")
-
-
-def _named(given: str) -> tuple[str, Path]:
-    """NAME=PATH; of a PATH alone the name is its folder's and its own."""
-    name, equals, path = given.partition("=")
-    if equals and name and not Path(given).exists():
-        return name, Path(path)
-    return "/".join(Path(given).parts[-2:]), Path(given)
 
 
 def paper_key(name: str) -> str | None:

@@ -190,9 +190,7 @@ def _unreadable(source: str, index: int, stretch: _Stretch, where: str = "") -> 
     return Unreadable(source, index, None, f"damaged: {stretch.damage}", f"bytes {stretch.begin:,} to {end}{where}")
 
 
-def _item(
-    window: Window, record: _Record, source: str, index: int, has_checksum: bool
-) -> Page | Unreadable | None:
+def _item(window: Window, record: _Record, source: str, index: int, has_checksum: bool) -> Page | Unreadable | None:
     """The page in a record; None for a record that is none (requests, metadata, ...).
 
     Digests are looked at where gzip has no checksum: behind one they can tell only of a writer's own mistakes, and

@@ -8,7 +8,7 @@ from gpt2lab.base.errors import BadOption
 from gpt2lab.webtext.quality.filters import Removal
 
 if TYPE_CHECKING:
-    from py3langid.langid import LanguageIdentifier  # type: ignore[import-untyped]
+    from py3langid.langid import LanguageIdentifier
 
 MINIMUM_CONFIDENCE = 0.65
 """As in FineWeb (Penedo et al. 2024, section 3.3), though of another classifier: of 6,006 single lines of news in
