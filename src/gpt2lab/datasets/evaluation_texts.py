@@ -33,6 +33,7 @@ from gpt2lab.datasets.texts import (
     suffix_of,
 )
 
+LARGEST_CHARACTERS = 1 << 30
 _WIKITEXT_TITLE = re.compile(r"(?:\A\s*?|(?<=\n \n)) = (?!=)[^\n]* = (?=\n \n)")
 _BLANK_LINES = re.compile(r"\A(?:[ \t]*\n)+")
 _CBT_QUESTION = re.compile(r"^21 ([^\t]*)\t+([^\t]*)\t.*$")
@@ -108,7 +109,7 @@ def _read_plain(path: Path) -> Iterator[str]:
     if suffix_of(path) == ".xml" and (items := _schema_sentences(path)):
         yield from items
         return
-    text = "".join(read_plain_pieces(path)).replace("\r\n", "\n")
+    text = "".join(_no_larger(path, read_plain_pieces(path))).replace("\r\n", "\n")
     lines = _BLANK_LINES.sub("", text, count=1).split("\n", 2)
     if path.name.lower().startswith(_ONE_A_LINE):
         yield from filter(str.strip, text.split("\n"))
@@ -123,6 +124,16 @@ def _read_plain(path: Path) -> Iterator[str]:
         yield from (_unmasked(block, f"{path}: schema {n:,}") for n, block in enumerate(_blocks(text), 1))
     elif text.strip():
         yield text
+
+
+def _no_larger(path: Path, pieces: Iterator[str]) -> Iterator[str]:
+    """The pieces, as long as they are no more than a text that is held in memory may be."""
+    characters = 0
+    for piece in pieces:
+        characters += len(piece)
+        if characters > LARGEST_CHARACTERS:
+            raise BadInput(f"{path}: more than {LARGEST_CHARACTERS >> 20} Mi characters; give its items as JSON lines.")
+        yield piece
 
 
 def _schema_sentences(path: Path) -> list[str]:

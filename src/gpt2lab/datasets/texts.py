@@ -95,6 +95,10 @@ def read_plain_pieces(path: Path, piece_bytes: int = 1 << 24) -> Iterator[str]:
             if cut:
                 yield rest[:cut]
                 rest = rest[cut:]
+            if len(rest) > LONGEST_LINE_BYTES:
+                raise BadInput(
+                    f"{path}: no space in {LONGEST_LINE_BYTES >> 20} MiB before byte {read:,}; break its lines."
+                )
     if rest:
         yield rest
 

@@ -117,8 +117,8 @@ class EvaluationGrams:
                 if int(saved["hash_version"]) != HASH_VERSION:
                     raise BadInput(f"{path}: hashed by another version of gpt2lab; give the sets themselves.")
                 names = tuple(map(str, saved["names"]))
-                hashes = saved["hashes"]
-                return cls(names, GramTable.of(hashes), *(saved[name] for name in _INDEX))
+                table = GramTable.of_sorted(saved["hashes"])
+                return cls(names, table, *(saved[name] for name in _INDEX))
         except (OSError, ValueError, KeyError) as error:
             raise BadInput(f"{path}: not the grams of evaluation sets ({error}).") from None
 

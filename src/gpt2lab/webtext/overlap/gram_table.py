@@ -24,7 +24,11 @@ class GramTable:
     @classmethod
     def of(cls, grams: Hashes) -> "GramTable":
         """The table of some grams in any order, some maybe more than once."""
-        hashes = np.unique(grams)
+        return cls.of_sorted(np.unique(grams))
+
+    @classmethod
+    def of_sorted(cls, hashes: Hashes) -> "GramTable":
+        """The table of distinct hashes in ascending order."""
         bits = min(max((_PLACES_A_GRAM * hashes.size).bit_length(), _FEWEST_BITS), _MOST_BITS)
         may_have = np.zeros(1 << bits, bool)
         may_have[_first_bits(hashes, may_have.size)] = True

@@ -37,7 +37,7 @@ def read_part(part: Part) -> Iterator[str]:
     match suffix_of(part.path):
         case ".parquet":
             return _parquet_texts(part)
-        case ".jsonl":
+        case ".jsonl" | ".json":
             return _json_texts(part.path)
         case _:
             return _plain_texts(part.path)
