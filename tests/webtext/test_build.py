@@ -1,7 +1,6 @@
 import gzip
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ import pytest
 from gpt2lab.base.errors import BadInput, BadOption, UserError
 from gpt2lab.datasets.documents import read_documents
 from gpt2lab.webtext.build import BuildOptions, build
-from gpt2lab.webtext.extract_stage import document_id
+from gpt2lab.webtext.page_stage import document_id
 
 NAMES = ["amber", "birch", "cedar", "dune", "elm", "fern", "grove", "heath", "iris", "juniper", "kelp", "larch", "moss"]
 
@@ -63,23 +62,33 @@ def tree(out: Path) -> dict[str, bytes]:
 ALONE = BuildOptions(workers=1)
 
 
+def lines_of(path: Path) -> list[int]:
+    """Where each line begins, in bytes: what tells the records of a .jsonl apart."""
+    starts = [0]
+    for line in path.read_bytes().splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    return starts
+
+
 def test_every_record_is_kept_or_removed_with_a_reason(pages, tmp_path):
     report = build([pages], tmp_path / "out", ALONE)
+    line = lines_of(pages / "c.jsonl")
     documents = table(tmp_path / "out" / "documents" / "documents-00000.parquet")
-    assert [(row["source_file"], row["index"], row["extractor"]) for row in documents] == [
-        ("c.jsonl", 1, "plain text"),
-        ("d.md", 0, "plain text"),
-        ("e.txt", 0, "plain text"),
+    assert [(row["source_file"], row["offset"], row["extractor"], row["language"]) for row in documents] == [
+        ("c.jsonl", line[1], "plain text", "en"),
+        ("d.md", 0, "plain text", "en"),
+        ("e.txt", 0, "plain text", "en"),
     ]
-    assert documents[0]["id"] == document_id("c.jsonl", 1)
+    assert documents[0]["id"] == document_id("c.jsonl", line[1])
     assert documents[0]["url"] == "http://c/1"
+    assert documents[0]["scores"]["word_count"] == len(prose(3).split())
     removed = table(tmp_path / "out" / "removed" / "removed-00000.parquet")
-    assert [(row["source_file"], row["index"], row["reason"]) for row in removed] == [
+    assert [(row["source_file"], row["offset"], row["reason"]) for row in removed] == [
         ("a.txt", 0, "exact duplicate"),
         ("b.html", 0, "error_page"),
-        ("c.jsonl", 0, "near duplicate"),
-        ("c.jsonl", 2, "empty"),
-        ("c.jsonl", 3, "line: not valid JSON"),
+        ("c.jsonl", line[0], "near duplicate"),
+        ("c.jsonl", line[2], "empty"),
+        ("c.jsonl", line[3], "line: not valid JSON"),
         ("f.png", 0, "file: type .png is not read"),
         ("sub/g.txt", 0, "too_short"),
     ]
@@ -91,9 +100,19 @@ def test_every_record_is_kept_or_removed_with_a_reason(pages, tmp_path):
     assert report.pages == 10
     assert report.kept == 3
     assert sum(report.removed.values()) == 7
-    assert report.funnel == {"found": 10, "read": 8, "extracted and filtered": 5, "without duplicates": 3}
+    assert report.funnel == {
+        "found": 10,
+        "read": 8,
+        "worth extracting": 8,
+        "passed the filters": 5,
+        "without url duplicates": 5,
+        "without exact duplicates": 4,
+        "without near duplicates": 3,
+    }
     assert report.characters == sum(len(row["text"]) for row in documents)
     assert report.examples["near duplicate"][0].url == "http://c/0"
+    assert report.languages == {"en": 3}
+    assert report.clusters == {2: 2}
     assert json.loads((tmp_path / "out" / "report.json").read_text())["kept"] == 3
     assert [document.id for document in read_documents(tmp_path / "out")] == [row["id"] for row in documents]
 
@@ -105,9 +124,21 @@ def test_filters_none_keeps_everything_that_has_text(pages, tmp_path):
     assert kept == ["a.txt", "b.html", "c.jsonl", "c.jsonl", "d.md", "e.txt", "sub/g.txt"]
 
 
-def test_one_and_two_workers_make_the_same_bytes(pages, tmp_path):
-    build([pages], tmp_path / "one", ALONE)
-    build([pages], tmp_path / "two", BuildOptions(workers=2))
+@pytest.fixture
+def many_pages(tmp_path) -> Path:
+    """Pages for seven tasks, ten of them duplicates."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(60):
+        paragraphs = "".join(f"<p>{line}</p>" for line in prose(number % 50 + 1, 60).split("\n"))
+        (folder / f"{number:02d}.html").write_text(f"<title>A page</title><article>{paragraphs}</article>")
+    return folder
+
+
+def test_workers_and_the_order_of_the_input_change_no_byte(pages, many_pages, tmp_path):
+    build([pages, many_pages], tmp_path / "one", ALONE)
+    build([many_pages, pages], tmp_path / "two", BuildOptions(workers=2))
+    assert len(list((tmp_path / "one" / "stages" / "extracted").iterdir())) > 3
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
 
 
@@ -132,19 +163,21 @@ def test_documents_made_in_the_input_folder_are_not_read_as_input(pages):
     assert build([pages], pages / "out", BuildOptions(workers=1, filters=("paper",))).kept == 3
 
 
-def test_one_stage_file_left_by_a_killed_run_is_enough_to_go_on(pages, tmp_path):
-    build([pages], tmp_path / "whole", ALONE)
-    build([pages], tmp_path / "out", ALONE)
+def test_stage_files_left_by_a_killed_run_are_not_made_again(many_pages, tmp_path):
+    build([many_pages], tmp_path / "whole", ALONE)
+    build([many_pages], tmp_path / "out", ALONE)
     stage = tmp_path / "out" / "stages" / "extracted"
     kept, *lost = sorted(stage.glob("*.parquet"))
+    assert lost
     stamp = kept.stat().st_mtime_ns
     for file in lost:
         file.unlink()
-    (stage / ".00001-b.html.parquet.99.partial").write_bytes(b"half")
+    (stage / f".{kept.name}.99.partial").write_bytes(b"half")
+    (stage / "ofanotherbuild.parquet").write_bytes(b"old")
     (tmp_path / "out" / "report.json").unlink()
-    build([pages], tmp_path / "out", ALONE)
+    build([many_pages], tmp_path / "out", ALONE)
     assert kept.stat().st_mtime_ns == stamp
-    assert not list(stage.glob(".*"))
+    assert sorted(stage.iterdir()) == sorted([kept, *lost])
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
@@ -157,22 +190,18 @@ if __name__ == "__main__":
 """
 
 
-def test_a_build_killed_at_any_moment_and_run_again_gives_the_same_bytes(tmp_path):
-    pages, out, script = tmp_path / "pages", tmp_path / "out", tmp_path / "run.py"
-    pages.mkdir()
+def test_a_build_killed_at_any_moment_and_run_again_gives_the_same_bytes(many_pages, tmp_path):
+    pages, out, script = many_pages, tmp_path / "out", tmp_path / "run.py"
     script.write_text(KILLED_BUILD)
-    page = "<title>A page</title><article>%s</article>"
-    for number in range(60):
-        paragraphs = "".join(f"<p>{line}</p>" for line in prose(number % 50 + 1, 60).split("\n"))
-        (pages / f"{number:02d}.html").write_text(page % paragraphs)
     build([pages], tmp_path / "whole", BuildOptions(filters=("paper",), workers=2))
-    for moment in (0, 1, 20, 60):  # stage files there when the kill comes
+    tasks = len(list((tmp_path / "whole" / "stages" / "extracted").iterdir()))
+    for moment in (0, 1, tasks // 2, tasks):  # stage files there when the kill comes
         run = subprocess.Popen([sys.executable, script, pages, out])
         stage = out / "stages" / "extracted"
         while run.poll() is None and len(list(stage.glob("*.parquet"))) < moment:
             time.sleep(0.002)
         children = psutil.Process(run.pid).children(recursive=True) if run.poll() is None else []
-        os.kill(run.pid, signal.SIGKILL)
+        run.kill()
         run.wait()
         _, alive = psutil.wait_procs(children, timeout=10)
         assert not alive, "workers outlive the process that started them"
@@ -181,10 +210,10 @@ def test_a_build_killed_at_any_moment_and_run_again_gives_the_same_bytes(tmp_pat
     assert tree(out) == tree(tmp_path / "whole")
 
 
-def test_a_worker_that_dies_ends_the_build_with_one_line(pages, tmp_path, monkeypatch):
+def test_a_worker_that_dies_ends_the_build_with_one_line(many_pages, tmp_path, monkeypatch):
     monkeypatch.setattr("gpt2lab.webtext.workers._start_worker", die)
     with pytest.raises(UserError, match="a worker process died"):
-        build([pages], tmp_path / "out", BuildOptions(workers=2))
+        build([many_pages], tmp_path / "out", BuildOptions(workers=2))
 
 
 def die(*_: object) -> None:
@@ -195,7 +224,7 @@ def test_a_page_that_breaks_the_extractor_is_removed_and_the_run_goes_on(pages, 
     def broken(*_: object) -> None:
         raise RecursionError
 
-    monkeypatch.setattr("gpt2lab.webtext.extract_stage.extract", broken)
+    monkeypatch.setattr("gpt2lab.webtext.page_stage.Look", broken)
     report = build([pages], tmp_path / "out", ALONE)
     assert report.removed["extractor failed: RecursionError"] == 1
     assert report.kept == 3

@@ -23,7 +23,7 @@ from gpt2lab.webtext.workers import Advance, run_tasks
 
 STAGE_VERSION = 2  # a number to raise when the same input and options would give other rows
 TASKS = 64  # about so many for each build, so that workers end together ...
-SMALLEST_TASK, LARGEST_TASK = MIB, 64 * MIB  # ... but none outside these bytes of input
+SMALLEST_TASK, LARGEST_TASK = MIB // 16, 64 * MIB  # ... but none outside these bytes of input
 FILES_PER_TASK = 1000
 ROWS_AT_ONCE = 256
 CHARACTERS_AT_ONCE = 8 << 20

@@ -2,7 +2,6 @@
 
 import hashlib
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,7 +35,7 @@ class Settings:
     takedown: TakedownList
     dropped: TakedownList
     evaluation: EvaluationGrams | None
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, options: BuildOptions) -> "Settings":
@@ -55,8 +54,10 @@ class Settings:
     def clock(self, step: str) -> Iterator[None]:
         """Count the seconds of a block for a step."""
         start = time.perf_counter()
-        yield
-        self.seconds[step] += time.perf_counter() - start  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
 
 def document_id(source_file: str, offset: int) -> str:
@@ -81,8 +82,9 @@ def row_of(item: Page | Unreadable, settings: Settings) -> Row:
         return row | {"reason": "dropped domain"}
     try:
         row |= _judged(item, settings)
-    except ExtractionError as error:
-        row |= {"extractor": settings.options.extractor, "reason": f"extractor failed: {error}"}
+    except Exception as error:  # other people's parsers on other people's pages: one page must not end the run
+        why = str(error) if isinstance(error, ExtractionError) else type(error).__name__
+        row |= {"extractor": settings.options.extractor, "reason": f"extractor failed: {why}"}
     row["characters"] = len(row.get("text") or "")
     if row.get("reason") is None:
         row["url_key"] = url_key(item.url) if item.url and settings.options.url_duplicates else None
