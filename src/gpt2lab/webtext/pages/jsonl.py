@@ -74,6 +74,4 @@ def _page_of_line(source_file: str, index: int, line: bytes, text_column: str) -
         return Unreadable(source_file, index, None, f"line: no text in column {text_column!r}", excerpt)
     url = record.get("url")
     date = next((date for name in DATE_COLUMNS if (date := date_of(record.get(name)))), None)
-    return Page(
-        source_file, index, well_formed(url) if isinstance(url, str) else None, well_formed(text), "text", date
-    )
+    return Page(source_file, index, well_formed(url) if isinstance(url, str) else None, well_formed(text), "text", date)

@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from fastwarc import ArchiveIterator
 from resiliparse.parse.encoding import detect_mime
@@ -81,7 +81,7 @@ def read_warc(part: FilePart) -> Iterator[Page | Unreadable]:
 def _read_run(run: Run, source: str) -> Iterator[Page | Unreadable]:
     index = run.begin
     for found in _records(run.text, 0, None):
-        item = None
+        item: Page | Unreadable | None = None
         if isinstance(found, _Stretch):
             where = f" of the text of the gzip member at byte {run.begin:,}"
             item = None if run.damage else _unreadable(source, index, found, where)
@@ -190,9 +190,7 @@ def _unreadable(source: str, index: int, stretch: _Stretch, where: str = "") -> 
     return Unreadable(source, index, None, f"damaged: {stretch.damage}", f"bytes {stretch.begin:,} to {end}{where}")
 
 
-def _item(
-    window: Window, record: _Record, source: str, index: int, has_checksum: bool
-) -> Page | Unreadable | None:
+def _item(window: Window, record: _Record, source: str, index: int, has_checksum: bool) -> Page | Unreadable | None:
     """The page in a record; None for a record that is none (requests, metadata, ...).
 
     Digests are looked at where gzip has no checksum: behind one they can tell only of a writer's own mistakes, and
@@ -263,7 +261,7 @@ def _page_of_response(
     block: memoryview, source: str, index: int, url: str | None, date: str | None
 ) -> Page | Unreadable:
     try:
-        record = next(ArchiveIterator(_Response(block), parse_http=False))
+        record = next(ArchiveIterator(cast(BinaryIO, _Response(block)), parse_http=False))
         record.parse_http(auto_decode="all")
         body = record.reader.read(LARGEST_PAGE_BYTES + 1)
     except (OSError, ValueError, StopIteration) as error:
