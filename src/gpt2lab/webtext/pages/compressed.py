@@ -77,9 +77,11 @@ class DecompressedFile(io.RawIOBase):
         self._rest = b""
 
     def readable(self) -> bool:
+        """Always."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Fill some of the buffer; returns how much, 0 at the end."""
         while not self._rest:
             try:
                 self._rest = next(self._pieces)
@@ -90,6 +92,7 @@ class DecompressedFile(io.RawIOBase):
         return len(data)
 
     def close(self) -> None:
+        """Close the file."""
         self._handle.close()
         super().close()
 

@@ -134,6 +134,8 @@ def _run_at(handle: BinaryIO, window: Window, begin: int) -> tuple[Run, int]:
     member = _member_at(window, begin)
     if member.text is not None and not member.text.startswith(b"WARC/"):
         return Run(begin, None, memory_window(b""), member.damage or "no WARC record"), member.end
+    if member.damage == TOO_MUCH_TEXT:
+        return Run(begin, None, memory_window(b""), member.damage), member.end
     if member.damage:
         return Run(begin, None, _text(handle, begin, None, member.text), member.damage), member.end
     texts, end = [member.text], member.end

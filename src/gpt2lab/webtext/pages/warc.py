@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from fastwarc import ArchiveIterator
 from resiliparse.parse.encoding import detect_mime
@@ -81,7 +81,7 @@ def read_warc(part: FilePart) -> Iterator[Page | Unreadable]:
 def _read_run(run: Run, source: str) -> Iterator[Page | Unreadable]:
     index = run.begin
     for found in _records(run.text, 0, None):
-        item = None
+        item: Page | Unreadable | None = None
         if isinstance(found, _Stretch):
             where = f" of the text of the gzip member at byte {run.begin:,}"
             item = None if run.damage else _unreadable(source, index, found, where)
@@ -261,7 +261,7 @@ def _page_of_response(
     block: memoryview, source: str, index: int, url: str | None, date: str | None
 ) -> Page | Unreadable:
     try:
-        record = next(ArchiveIterator(_Response(block), parse_http=False))
+        record = next(ArchiveIterator(cast(BinaryIO, _Response(block)), parse_http=False))
         record.parse_http(auto_decode="all")
         body = record.reader.read(LARGEST_PAGE_BYTES + 1)
     except (OSError, ValueError, StopIteration) as error:
