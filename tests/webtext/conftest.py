@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.webtext.prose import prose
 
 SHARED_WARCS = Path(__file__).parents[3] / "shared" / "data" / "warc"
 
@@ -32,3 +33,14 @@ def pydoc_page() -> Iterator[Callable[[str], str]]:
 
         yield fetch
         server.kill()
+
+
+@pytest.fixture
+def many_pages(tmp_path) -> Path:
+    """Pages for seven tasks, ten of them duplicates."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(60):
+        paragraphs = "".join(f"<p>{line}</p>" for line in prose(number % 50 + 1, 60).split("\n"))
+        (folder / f"{number:02d}.html").write_text(f"<title>A page</title><article>{paragraphs}</article>")
+    return folder

@@ -9,25 +9,12 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet
 import pytest
+from tests.webtext.prose import prose
 
 from gpt2lab.base.errors import BadInput, BadOption, UserError
 from gpt2lab.datasets.documents import read_documents
 from gpt2lab.webtext.build import BuildOptions, build
 from gpt2lab.webtext.page_stage import document_id
-
-NAMES = ["amber", "birch", "cedar", "dune", "elm", "fern", "grove", "heath", "iris", "juniper", "kelp", "larch", "moss"]
-
-
-def prose(number: int, lines: int = 6) -> str:
-    """A text of its own for every number."""
-
-    def name(n: int) -> str:
-        return NAMES[(number + n) % len(NAMES)] + NAMES[number * (n + 1) % len(NAMES)] + NAMES[number // len(NAMES)]
-
-    return "\n".join(
-        f"On {name(n)} day the people of {name(n + 1)} walked to the {name(n + 2)} and had {name(n + 3)} bread."
-        for n in range(lines)
-    )
 
 
 @pytest.fixture
@@ -122,17 +109,6 @@ def test_filters_none_keeps_everything_that_has_text(pages, tmp_path):
     assert report.removed == {"empty": 1, "file: type .png is not read": 1, "line: not valid JSON": 1}
     kept = [document.source_file for document in read_documents(tmp_path / "out")]
     assert kept == ["a.txt", "b.html", "c.jsonl", "c.jsonl", "d.md", "e.txt", "sub/g.txt"]
-
-
-@pytest.fixture
-def many_pages(tmp_path) -> Path:
-    """Pages for seven tasks, ten of them duplicates."""
-    folder = tmp_path / "many"
-    folder.mkdir()
-    for number in range(60):
-        paragraphs = "".join(f"<p>{line}</p>" for line in prose(number % 50 + 1, 60).split("\n"))
-        (folder / f"{number:02d}.html").write_text(f"<title>A page</title><article>{paragraphs}</article>")
-    return folder
 
 
 def test_workers_and_the_order_of_the_input_change_no_byte(pages, many_pages, tmp_path):

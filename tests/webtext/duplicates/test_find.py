@@ -169,7 +169,8 @@ def test_a_killed_run_leaves_nothing_that_changes_the_next(collection, tmp_path)
     scratch = tmp_path / "scratch"
     expected = removals(find_duplicates(files, scratch, 0.8), files)
     code = (
-        "import os, sys, threading; from pathlib import Path; from gpt2lab.webtext.duplicates.find import find_duplicates\n"
+        "import os, sys, threading; from pathlib import Path\n"
+        "from gpt2lab.webtext.duplicates.find import find_duplicates\n"
         "threading.Timer(float(sys.argv[1]), lambda: os.kill(os.getpid(), 9)).start()\n"
         "find_duplicates([Path(name) for name in sys.argv[3:]], Path(sys.argv[2]), 0.8)"
     )
