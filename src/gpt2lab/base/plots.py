@@ -133,10 +133,11 @@ def histogram(
     bins: int = 40,
     log_x: bool = False,
     weights: ArrayLike | None = None,
+    edges: ArrayLike | None = None,
 ) -> Picture:
     """How often each size occurs (each of `values` once, or as often as its weight says).
 
-    With `log_x` bins are equally wide in the logarithm, and only sizes above 0 count.
+    With `log_x` bins are equally wide in the logarithm, and only sizes above 0 count. `edges` gives the bins instead.
     """
     data = np.asarray(values, dtype=float)
     counted = np.isfinite(data) & (data > 0) if log_x else np.isfinite(data)
@@ -149,8 +150,11 @@ def histogram(
         low, high = (everything.min(), everything.max()) if len(everything) else (1.0, 2.0)
         if low == high:
             low, high = (low / 2, high * 2) if log_x else (low - 0.5, high + 0.5)
-        edges = np.geomspace(low, high, bins + 1) if log_x else np.linspace(low, high, bins + 1)
-        edges[0], edges[-1] = low, high  # geomspace may round past the ends
+        if edges is None:
+            edges = np.geomspace(low, high, bins + 1) if log_x else np.linspace(low, high, bins + 1)
+            edges[0], edges[-1] = low, high  # geomspace may round past the ends
+        edges = np.asarray(edges, dtype=float)
+        low, high = edges[0], edges[-1]
         counts, _ = np.histogram(data, edges, weights=times)
         if log_x:
             axes.set_xscale("log")

@@ -76,9 +76,9 @@ def _add_documents(report: Report, build: BuildReport) -> None:
     if not build.kept:
         return
     report.heading("What was kept")
-    bins = sorted(build.lengths)
+    bins = range(min(build.lengths), max(build.lengths) + 1)
     middles = 10 ** ((np.array(bins) + 0.5) / LENGTH_BINS_PER_DECADE)
-    counts = np.array([build.lengths[one] for one in bins])
+    counts = np.array([build.lengths.get(one, 0) for one in bins])
     median = float(middles[np.searchsorted(np.cumsum(counts), build.kept / 2)])
     report.picture(
         histogram(
@@ -86,9 +86,9 @@ def _add_documents(report: Report, build: BuildReport) -> None:
             middles,
             "characters",
             "documents",
-            bins=len(range(bins[0], bins[-1] + 1)),
             log_x=True,
             weights=counts,
+            edges=10 ** (np.arange(bins.start, bins.stop + 1) / LENGTH_BINS_PER_DECADE),
         )
     )
     if build.sites:

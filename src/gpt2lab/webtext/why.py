@@ -14,6 +14,7 @@ from gpt2lab.base.errors import BadInput
 from gpt2lab.base.files import read_json
 from gpt2lab.webtext.crawl.crawl_folder import LOG_NAME
 from gpt2lab.webtext.links.url_rules import url_key
+from gpt2lab.webtext.quality.filters import rules_of
 
 EXCERPT_CHARACTERS = 400
 DUPLICATES_SHOWN = 20
@@ -29,6 +30,8 @@ class Story:
     duplicates: tuple[dict[str, Any], ...]
     """id, url, reason and value of the records that were removed as duplicates of this one, the first few"""
     duplicate_count: int
+    bounds: dict[str, str]
+    """of each rule, the measurements x that keep a text"""
 
 
 def why(build_folder: Path, wanted: str) -> list[Story]:
@@ -44,7 +47,10 @@ def why(build_folder: Path, wanted: str) -> list[Story]:
         failure = _failure_in_crawl(report, key)
         reason = f"; the crawl could not fetch it: {failure}" if failure else ""
         raise BadInput(f"{build_folder}: no page has the id or URL {wanted!r}{reason}.")
-    return [_story(build_folder, kept, record) for kept, record in found]
+    options = report["options"]
+    rules = rules_of(tuple(options["filters"]), tuple(options["without_rules"]), options["minimum_characters"])
+    bounds = {rule.name: rule.bounds for rule in rules}
+    return [_story(build_folder, kept, record, bounds) for kept, record in found]
 
 
 def told(story: Story) -> str:
@@ -60,7 +66,12 @@ def told(story: Story) -> str:
         if record.get(name):
             lines.append(f"  {label:<12} {record[name]}")
     if scores:
-        lines.append("  measured     " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+        lines.append("  measured")
+        broken = None if story.kept else record["reason"]
+        lines += [
+            f"    {name:<34}{value:>12,.6g}   {story.bounds.get(name, '')}{'   <- broken' * (name == broken)}"
+            for name, value in scores.items()
+        ]
     if story.duplicate_count:
         lines.append(f"  stands for   {story.duplicate_count:,} others that were removed as its duplicates:")
         lines += [f"    {_duplicate(other)}" for other in story.duplicates]
@@ -122,7 +133,7 @@ def _excerpt(text: str | None) -> str | None:
     return text if text is None or len(text) <= EXCERPT_CHARACTERS else text[:EXCERPT_CHARACTERS] + " …"
 
 
-def _story(folder: Path, kept: bool, record: dict[str, Any]) -> Story:
+def _story(folder: Path, kept: bool, record: dict[str, Any], bounds: dict[str, str]) -> Story:
     duplicates: list[dict[str, Any]] = []
     count = 0
     for file in sorted((folder / "removed").glob("*.parquet")):
@@ -130,7 +141,7 @@ def _story(folder: Path, kept: bool, record: dict[str, Any]) -> Story:
         rows = pyarrow.parquet.read_table(file, columns=columns, filters=pc.field("duplicate_of") == record["id"])
         count += rows.num_rows
         duplicates += rows.slice(0, DUPLICATES_SHOWN - len(duplicates)).to_pylist()
-    return Story(kept, record, tuple(duplicates), count)
+    return Story(kept, record, tuple(duplicates), count, bounds)
 
 
 def _failure_in_crawl(report: dict[str, Any], key: str | None) -> str | None:
