@@ -15,7 +15,7 @@ class BuildOptions:
     With `filters="none"` everything that has text is kept: no rules and no removal of duplicates.
     """
 
-    extractor: Extractor = "trafilatura"
+    extractor: Extractor = "auto"
     """how the text is found in a page of HTML"""
     skip_elements: tuple[str, ...] = ()
     """CSS selectors of elements to drop before, such as a site's header"""
