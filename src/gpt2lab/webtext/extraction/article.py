@@ -47,7 +47,7 @@ def find_article(page: PageTree) -> list[Block]:
     elements, blocks = page.elements, page.blocks
     if not blocks:
         return []
-    weights = [_weight(block, elements) for block in blocks]
+    weights = [_weight(block) for block in blocks]
     everything = _sums(elements, blocks, weights, None)
     anchored = _anchored(elements)
     away = _boilerplate(elements, everything, anchored, 0)
@@ -70,7 +70,7 @@ def find_article(page: PageTree) -> list[Block]:
     return article or [block for block in blocks if away[block.element] == PLAIN] or blocks
 
 
-def _weight(block: Block, elements: list[Element]) -> float:
+def _weight(block: Block) -> float:
     if block.tag in HEADINGS or block.link_share > PROSE_LINK_SHARE:
         return 0
     weight = block.size if block.size >= PARAGRAPH_SIZE else block.size * SHORT_WEIGHT

@@ -7,7 +7,6 @@ _LINE_ENDS = re.compile(r"\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _SPACES = re.compile(r"[\u00a0\u2007\u202f]")
 _INVISIBLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff]")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
-_TRAILING_SPACES = re.compile(r"(?<![ \t])[ \t]+$", re.MULTILINE)  # the look-behind keeps long runs of spaces linear
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 _PILED_MARKS = 30
@@ -26,9 +25,10 @@ def clean_text(text: str) -> str:
     text = _INVISIBLE.sub("", text)
     text = without_surrogates(text)
     text = _RUN_OF_MARKS.sub(_unpile, text)
-    text = unicodedata.normalize("NFC", text)
-    text = _RUN_OF_MARKS.sub(_unpile, text)  # there are characters that NFC takes apart into two marks
-    text = _TRAILING_SPACES.sub("", text)
+    composed = unicodedata.normalize("NFC", text)
+    if composed != text:
+        text = _RUN_OF_MARKS.sub(_unpile, composed)  # there are characters that NFC takes apart into two marks
+    text = "\n".join([line.rstrip(" \t") for line in text.split("\n")])  # the plain pattern takes the square of a run
     return _BLANK_LINES.sub("\n\n", text).strip("\n")
 
 

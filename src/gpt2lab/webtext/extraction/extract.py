@@ -4,16 +4,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
 
-from resiliparse.parse.html import HTMLTree
+from lxml import etree  # type: ignore[import-untyped]
 from resiliparse.parse.html.exception import CSSParserException
 
 from gpt2lab.base.errors import BadOption
 from gpt2lab.webtext.extraction.article import find_article
 from gpt2lab.webtext.extraction.clean_text import clean_text as clean_text
+from gpt2lab.webtext.extraction.clean_text import without_surrogates
 from gpt2lab.webtext.extraction.page_facts import linked_data, page_date, page_language, page_title
+from gpt2lab.webtext.extraction.page_tree import MAXIMUM_TAGS, PageTree, check_size, parse_page
 from gpt2lab.webtext.extraction.page_tree import PageRefused as PageRefused
-from gpt2lab.webtext.extraction.page_tree import PageTree, check_size, parse_page
-from gpt2lab.webtext.extraction.peers import tree_without, with_newspaper, with_resiliparse, with_trafilatura
+from gpt2lab.webtext.extraction.peers import html_without, with_newspaper, with_resiliparse, with_trafilatura
 from gpt2lab.webtext.extraction.render import render
 
 Extractor = Literal["auto", "trafilatura", "resiliparse", "newspaper", "all-text"]
@@ -51,13 +52,17 @@ class Look:
     """
 
     def __init__(self, html: str, skip_elements: tuple[str, ...] = ()) -> None:
-        self._skip_elements = skip_elements
-        self._original = html
-        if skip_elements:
-            check_size(html)
-            html = str(tree_without(html, skip_elements))
+        check_size(html, MAXIMUM_TAGS)
+        try:
+            encoded = html.encode()
+        except UnicodeEncodeError:
+            html = without_surrogates(html)
+            encoded = html.encode()
         self._html = html
-        self._page = parse_page(html)
+        self._page = parse_page(encoded)
+        if skip_elements:
+            self._html = html_without(self._mended_html(), skip_elements)
+            self._page = parse_page(self._html.encode())
 
     @cached_property
     def text(self) -> str:
@@ -77,22 +82,29 @@ class Look:
             if len(text) < _SCANT_TEXT and len(declared := _declared_article(self._page)) > 2 * len(text):
                 text, name = declared, "auto:json-ld"
         elif extractor == "trafilatura":
-            text = clean_text(with_trafilatura(self._whole_html(), url))
+            text = clean_text(with_trafilatura(self._with_html_tag(), url))
         elif extractor == "newspaper":
-            text = clean_text(with_newspaper(self._whole_html(), url))
+            text = clean_text(with_newspaper(self._with_html_tag(), url))
         else:
-            text = clean_text(with_resiliparse(self._original, self._skip_elements, extractor == "resiliparse"))
+            text = clean_text(with_resiliparse(self._mended_html(), main_content=extractor == "resiliparse"))
         root = self._page.root
         if root is None:
             return Extracted("", text, name, None, None)
         title = " ".join(clean_text(page_title(root)).split())
         return Extracted(title, text, name, page_date(root), page_language(root))
 
-    def _whole_html(self) -> str:
+    def _with_html_tag(self) -> str:
         """HTML5 does without the <html> tag, with trafilatura no text is found then."""
-        if "<html" in self._html[:4096].lower():
-            return self._html
-        return str(HTMLTree.parse(self._html))
+        return self._html if "<html" in self._html[:4096].lower() else self._mended_html()
+
+    def _mended_html(self) -> str:
+        """The page once more, every tag closed and none nested more than 2,048 deep.
+
+        HTML5's rules open every formatting tag left open again in each paragraph to come, so that resiliparse makes
+        4 GB of a page of 60 kB that is written for it.
+        """
+        root = self._page.root
+        return "" if root is None else etree.tostring(root, method="html", encoding="unicode")
 
 
 def extract(
@@ -115,6 +127,6 @@ def check_selectors(skip_elements: tuple[str, ...]) -> None:
     """Raise BadOption when one of the CSS selectors can't be parsed."""
     for selector in skip_elements:
         try:
-            tree_without("<p>", (selector,))
+            html_without("<p>", (selector,))
         except CSSParserException as error:
             raise BadOption(f"skip-elements: {selector!r} is no CSS selector ({error}).") from None

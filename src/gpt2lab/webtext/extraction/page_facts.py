@@ -5,7 +5,7 @@ import re
 from datetime import date
 from typing import Any
 
-from lxml import etree
+from lxml import etree  # type: ignore[import-untyped]
 
 _DATE = re.compile(r"\s*(\d{4})-?(\d\d)-?(\d\d)(?!\d)")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8}){0,3}")
@@ -13,11 +13,26 @@ _LONGEST_LINKED_DATA = 1_000_000
 
 _PUBLISHED = (
     *("article:published_time", "og:published_time", "og:article:published_time", "datepublished", "date"),
-    *("pubdate", "publishdate", "publish-date", "publish_date", "published_time", "publication_date", "parsely-pub-date"),
+    *(
+        "pubdate",
+        "publishdate",
+        "publish-date",
+        "publish_date",
+        "published_time",
+        "publication_date",
+        "parsely-pub-date",
+    ),
     *("sailthru.date", "dc.date", "dc.date.issued", "dc.date.created", "dcterms.date", "dcterms.issued"),
     *("dcterms.created", "citation_date", "citation_publication_date", "article.published", "displaydate"),
 )
-_MODIFIED = ("article:modified_time", "og:updated_time", "datemodified", "last-modified", "dcterms.modified", "dc.date.modified")
+_MODIFIED = (
+    "article:modified_time",
+    "og:updated_time",
+    "datemodified",
+    "last-modified",
+    "dcterms.modified",
+    "dc.date.modified",
+)
 _RANKS = {name: rank for rank, name in enumerate(_PUBLISHED + _MODIFIED)}
 _FIRST_MODIFIED = len(_PUBLISHED)
 
@@ -55,9 +70,9 @@ def page_date(root: etree._Element) -> str | None:
             if day := _day(item.get(wanted)):
                 return day
     for time in root.iter("time"):
-        if time.get("itemprop") in ("datePublished", "datepublished") or time.get("pubdate") is not None:
-            if day := _day(time.get("datetime")):
-                return day
+        declared = (time.get("itemprop") or "").lower() == "datepublished" or time.get("pubdate") is not None
+        if declared and (day := _day(time.get("datetime"))):
+            return day
     return found[min(found)] if found else None
 
 
@@ -71,7 +86,7 @@ def linked_data(root: etree._Element) -> list[dict[str, Any]]:
         if len(text) > _LONGEST_LINKED_DATA:
             continue
         try:
-            data = json.loads(text, strict=False)
+            data = json.loads(text.strip().removeprefix("<![CDATA[").removesuffix("]]>"), strict=False)
         except (ValueError, RecursionError):
             continue
         listed = data if isinstance(data, list) else [data]

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from lxml import etree
+from lxml import etree  # type: ignore[import-untyped]
 
 from gpt2lab.webtext.extraction.boilerplate import (
     ASIDE,
@@ -12,12 +12,11 @@ from gpt2lab.webtext.extraction.boilerplate import (
     AWAY,
     AWAY_ROLES,
     AWAY_TAGS,
-    PLAIN,
     LONGEST_NAME,
+    PLAIN,
     is_unseen,
     weigh_name,
 )
-from gpt2lab.webtext.extraction.clean_text import without_surrogates
 
 MAXIMUM_CHARACTERS = 16_000_000
 MAXIMUM_TAGS = 600_000
@@ -31,15 +30,13 @@ _NOT_TEXT = frozenset(
 )
 # As HTML's standard style sheet has it; other elements are parts of a line, but for those of the page's own making.
 _BLOCKS = frozenset(
-    "address article aside blockquote body center dd details dialog dir div dl dt fieldset figcaption figure footer form"
-    " h1 h2 h3 h4 h5 h6 header hgroup hr html legend li listing main menu nav ol optgroup p plaintext pre search section"
-    " summary table caption tbody td tfoot th thead tr ul xmp".split()
+    "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure"
+    " footer form h1 h2 h3 h4 h5 h6 header hgroup hr html legend li listing main menu nav ol optgroup p plaintext pre"
+    " search section summary table tbody td tfoot th thead tr ul xmp".split()
 )
 _INLINE, _BLOCK, _SKIPPED, _LINK, _LINE_BREAK, _SPAN = "inline", "block", "skipped", "link", "line break", "span"
 _KINDS = (
-    dict.fromkeys(_NOT_TEXT, _SKIPPED)
-    | dict.fromkeys(_BLOCKS, _BLOCK)
-    | {"a": _LINK, "br": _LINE_BREAK, "span": _SPAN}
+    dict.fromkeys(_NOT_TEXT, _SKIPPED) | dict.fromkeys(_BLOCKS, _BLOCK) | {"a": _LINK, "br": _LINE_BREAK, "span": _SPAN}
 )
 HEADINGS = frozenset(["h1", "h2", "h3", "h4", "h5", "h6"])
 _WIDE = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uff00-\uffef]")
@@ -89,21 +86,16 @@ class PageTree:
     blocks: list[Block]
 
 
-def parse_page(html: str) -> PageTree:
-    """Blocks and elements of a page; none for an empty one.
+def parse_page(html: bytes) -> PageTree:
+    """Blocks and elements of a page in UTF-8; none for an empty one.
 
-    libxml2 cuts what is nested more than 2,048 deep. Raises PageRefused beyond 16 million characters or 600,000 tags.
+    libxml2 cuts what is nested more than 2,048 deep.
     """
-    check_size(html)
     parser = etree.HTMLParser(
         remove_comments=True, remove_pis=True, collect_ids=False, huge_tree=True, encoding="utf-8"
     )
     try:
-        encoded = html.encode()
-    except UnicodeEncodeError:
-        encoded = without_surrogates(html).encode()
-    try:
-        root = etree.fromstring(encoded, parser)
+        root = etree.fromstring(html, parser)
     except etree.XMLSyntaxError:
         root = None
     if root is None:
@@ -114,12 +106,12 @@ def parse_page(html: str) -> PageTree:
     return PageTree(root, walk.elements, walk.blocks)
 
 
-def check_size(html: str) -> None:
-    """Raise PageRefused for a page that would take too long."""
+def check_size(html: str, maximum_tags: int) -> None:
+    """Raise PageRefused beyond 16 million characters or so many tags."""
     if len(html) > MAXIMUM_CHARACTERS:
         raise PageRefused(f"more than {MAXIMUM_CHARACTERS:,} characters")
-    if html.count("<") > MAXIMUM_TAGS:
-        raise PageRefused(f"more than {MAXIMUM_TAGS:,} tags")
+    if html.count("<") > maximum_tags:
+        raise PageRefused(f"more than {maximum_tags:,} tags")
 
 
 class _Walk:

@@ -3,7 +3,7 @@
 from gpt2lab.webtext.extraction.page_tree import Block, Element
 
 LONGEST_CELL = 300
-"""Characters; a table with longer cells, or several blocks in one, is a means of layout and its cells are paragraphs."""
+"""Characters; a table with a longer cell, or several blocks in one, is for layout: its cells are paragraphs."""
 
 _CELLS = frozenset(["td", "th"])
 _ITEMS = frozenset(["li", "dt", "dd"])
@@ -24,7 +24,7 @@ def render(blocks: list[Block], elements: list[Element]) -> str:
         if row not in tabular:
             row = -1
         if previous is not None:
-            parts.append(_between(previous, block, item, row, items, rows, tabular))
+            parts.append(_between(previous, item, row, items, rows, tabular))
         bullet = item >= 0 and elements[item].tag == "li" and row < 0
         if bullet and (previous is None or items[previous.element] != item):
             parts.append("- ")
@@ -33,9 +33,7 @@ def render(blocks: list[Block], elements: list[Element]) -> str:
     return "".join(parts)
 
 
-def _between(
-    previous: Block, block: Block, item: int, row: int, items: list[int], rows: list[int], tabular: set[int]
-) -> str:
+def _between(previous: Block, item: int, row: int, items: list[int], rows: list[int], tabular: set[int]) -> str:
     previous_row = rows[previous.element] if rows[previous.element] in tabular else -1
     if row >= 0 and previous_row >= 0:
         return "\t" if row == previous_row else "\n"
