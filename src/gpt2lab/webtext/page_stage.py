@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from gpt2lab.datasets.evaluation_texts import named_set
 from gpt2lab.webtext.build_options import BuildOptions
-from gpt2lab.webtext.extraction.extract import Extracted, ExtractionError, Look
+from gpt2lab.webtext.extraction.extract import SLOW_EXTRACTORS, Extracted, Look, PageRefused
 from gpt2lab.webtext.links.url_rules import url_key
 from gpt2lab.webtext.overlap.contamination import EvaluationGrams, read_evaluation_grams
 from gpt2lab.webtext.pages.page import Page, Unreadable
@@ -83,7 +83,7 @@ def row_of(item: Page | Unreadable, settings: Settings) -> Row:
     try:
         row |= _judged(item, settings)
     except Exception as error:  # other people's parsers on other people's pages: one page must not end the run
-        why = str(error) if isinstance(error, ExtractionError) else type(error).__name__
+        why = str(error) if isinstance(error, PageRefused) else type(error).__name__
         row |= {"extractor": settings.options.extractor, "reason": f"extractor failed: {why}"}
     row["characters"] = len(row.get("text") or "")
     if row.get("reason") is None:
@@ -98,26 +98,28 @@ def row_of(item: Page | Unreadable, settings: Settings) -> Row:
 
 def _judged(page: Page, settings: Settings) -> Row:
     if page.kind == "text":
-        return _judged_text(Extracted("", page.content, "plain text"), settings)
-    with settings.clock("first look"):
+        return _judged_text(Extracted("", page.content, "plain text", None, None), settings)
+    with settings.clock("parse"):
         look = Look(page.content, settings.options.skip_elements)
-        hopeless = _hopeless(look, settings)
-    if hopeless:
-        return hopeless
+    if settings.options.extractor in SLOW_EXTRACTORS:
+        with settings.clock("first look"):
+            hopeless = _hopeless(look.visible_text, settings)
+        if hopeless:
+            return hopeless
     with settings.clock("extract"):
         extracted = look.extract(settings.options.extractor, page.url)
     row = _judged_text(extracted, settings)
     return row if page.date else row | {"date": extracted.date}
 
 
-def _hopeless(look: Look, settings: Settings) -> Row | None:
+def _hopeless(text: str, settings: Settings) -> Row | None:
     """The row of a page whose visible text is too short, or surely in another language; None when it may be good."""
-    row: Row = {"title": look.title, "text": look.text, "extractor": FIRST_LOOK}
-    short = judge(look.text, look.title, settings.lower_bounds)
+    row: Row = {"text": text, "extractor": FIRST_LOOK}
+    short = judge(text, "", settings.lower_bounds)
     if short.removal and _is_too_little(short.removal, settings):
         return _removed(row, short.removal, short.scores)
     if settings.options.languages:
-        language = identify(look.text)
+        language = identify(text)
         confident = language.confidence >= settings.options.language_confidence
         if confident and language.code not in settings.options.languages:
             return _removed(row | {"language": language.code}, Removal("language", language.confidence), short.scores)

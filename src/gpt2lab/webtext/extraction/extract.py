@@ -1,21 +1,27 @@
-"""From a page's HTML to the text a reader would see, with the navigation left out; and the cleaning every text gets."""
+"""From a page's HTML to the text a reader would see, with the navigation left out."""
 
-import re
-import unicodedata
-import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from functools import cached_property
+from typing import Literal, get_args
 
-from resiliparse.extract.html2text import extract_plain_text
-from resiliparse.parse.html import HTMLTree
+from lxml import etree  # type: ignore[import-untyped]
 from resiliparse.parse.html.exception import CSSParserException
-from resiliparse.parse.html.node import ElementNode
 
 from gpt2lab.base.errors import BadOption
+from gpt2lab.webtext.extraction.article import find_article
+from gpt2lab.webtext.extraction.clean_text import clean_text as clean_text
+from gpt2lab.webtext.extraction.clean_text import without_surrogates
+from gpt2lab.webtext.extraction.page_facts import linked_data, page_date, page_language, page_title
+from gpt2lab.webtext.extraction.page_tree import MAXIMUM_TAGS, PageTree, check_size, parse_page
+from gpt2lab.webtext.extraction.page_tree import PageRefused as PageRefused
+from gpt2lab.webtext.extraction.peers import html_without, with_newspaper, with_resiliparse, with_trafilatura
+from gpt2lab.webtext.extraction.render import render
 
-Extractor = Literal["auto", "trafilatura", "resiliparse", "all-text"]
+Extractor = Literal["auto", "trafilatura", "resiliparse", "newspaper", "all-text"]
 EXTRACTORS: tuple[str, ...] = get_args(Extractor)
+
+SLOW_EXTRACTORS: tuple[str, ...] = ("trafilatura", "newspaper")
+"""Those worth a cheap first look before"""
 
 PYDOC_EXTRACTOR: Extractor = "all-text"
 """Python's own documentation server lays its text out with tables, of which article extractors keep half."""
@@ -23,109 +29,112 @@ PYDOC_EXTRACTOR: Extractor = "all-text"
 PYDOC_SKIP_ELEMENTS = ('div[style*="float"]', "td.extra")
 """The header of pydoc's pages (version, search forms), and the links to index, source file and reference."""
 
-_TAB_IN_PRE = "\ue000"  # stands for a real tab while tabs between table cells are tidied
-_EMPTY_CELLS_BEFORE = re.compile(r"^[ \xa0]*\t[ \xa0\t]*", re.MULTILINE)
-_CELL_BORDER = re.compile(r"[ \xa0]*\t[ \xa0\t]*")
-
-_LINE_ENDS = re.compile(r"\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-_SPACES = re.compile(r"[\u00a0\u2007\u202f]")
-_INVISIBLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff]")
-_SURROGATES = re.compile(r"[\ud800-\udfff]")
-_TRAILING_SPACES = re.compile(r"[ \t]+$", re.MULTILINE)
-_BLANK_LINES = re.compile(r"\n{3,}")
+_SCANT_TEXT = 300
+"""Characters; where less is seen of an article, its own copy for search engines may be all there is of it."""
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """The title of a page, "" when it has none, and its text."""
+    """The title of a page, "" when it has none, its text, and what made the text: the extractor, or a part of `auto`.
+
+    `date` is the day (YYYY-MM-DD) of publication and `language` the language tag, both only as the page declares them.
+    """
 
     title: str
     text: str
-    extractor: str = ""
-    date: str | None = None
-
-
-class ExtractionError(Exception):
-    """TEMP"""
+    extractor: str
+    date: str | None
+    language: str | None
 
 
 class Look:
-    """TEMP: the extraction branch has the real one."""
+    """A page, parsed once: a cheap look at its text, and then, if it is worth it, the extractor that was asked for.
+
+    `skip_elements` are CSS selectors of elements dropped before anything else. Raises PageRefused for a page that
+    would take too long.
+    """
 
     def __init__(self, html: str, skip_elements: tuple[str, ...] = ()) -> None:
-        self._html, self._skip = html, skip_elements
-        found = extract(html, "all-text", skip_elements)
-        self.title, self.text = found.title, found.text
+        check_size(html, MAXIMUM_TAGS)
+        try:
+            encoded = html.encode()
+        except UnicodeEncodeError:
+            html = without_surrogates(html)
+            encoded = html.encode()
+        self._html = html
+        self._page = parse_page(encoded)
+        if skip_elements:
+            self._html = html_without(self._mended_html(), skip_elements)
+            self._page = parse_page(self._html.encode())
 
-    def extract(self, extractor: "Extractor", url: str | None) -> Extracted:
-        """TEMP"""
-        found = extract(self._html, extractor, self._skip, url)
-        return Extracted(found.title, found.text, extractor)
+    @cached_property
+    def text(self) -> str:
+        """The cleaned text that `auto` finds, "" for an empty page."""
+        return clean_text(render(find_article(self._page), self._page.elements))
+
+    @cached_property
+    def visible_text(self) -> str:
+        """The cleaned text of everything that can be seen: no extractor finds more."""
+        return clean_text(with_resiliparse(self._mended_html(), main_content=False))
+
+    def extract(self, extractor: Extractor = "auto", url: str | None = None) -> Extracted:
+        """Title, text, date and language of the page; the text is "" when the extractor finds none.
+
+        `auto` finds the article by rules of our own (`article.py`), `trafilatura` (precision mode), `newspaper` and
+        `resiliparse` are others' ways to do so; `all-text` keeps everything visible, for sites that article
+        extractors don't understand.
+        """
+        name: str = extractor
+        if extractor == "auto":
+            text = self.text
+            if len(text) < _SCANT_TEXT and len(declared := _declared_article(self._page)) > 2 * len(text):
+                text, name = declared, "auto:json-ld"
+        elif extractor == "trafilatura":
+            text = clean_text(with_trafilatura(self._with_html_tag(), url))
+        elif extractor == "newspaper":
+            text = clean_text(with_newspaper(self._with_html_tag(), url))
+        else:
+            text = clean_text(with_resiliparse(self._mended_html(), main_content=extractor == "resiliparse"))
+        root = self._page.root
+        if root is None:
+            return Extracted("", text, name, None, None)
+        title = " ".join(clean_text(page_title(root)).split())
+        return Extracted(title, text, name, page_date(root), page_language(root))
+
+    def _with_html_tag(self) -> str:
+        """HTML5 does without the <html> tag, with trafilatura no text is found then."""
+        return self._html if "<html" in self._html[:4096].lower() else self._mended_html()
+
+    def _mended_html(self) -> str:
+        """The page once more, every tag closed and none nested more than 2,048 deep.
+
+        HTML5's rules open every formatting tag left open again in each paragraph to come, so that resiliparse makes
+        4 GB of a page of 60 kB that is written for it.
+        """
+        root = self._page.root
+        return "" if root is None else etree.tostring(root, method="html", encoding="unicode")
+
+
+def extract(
+    html: str, extractor: Extractor = "auto", skip_elements: tuple[str, ...] = (), url: str | None = None
+) -> Extracted:
+    """All of a `Look` at once, for pages that need no look before."""
+    return Look(html, skip_elements).extract(extractor, url)
+
+
+def _declared_article(page: PageTree) -> str:
+    """The text in a page's `articleBody` of schema.org, if it is text and not once more HTML."""
+    if page.root is None:
+        return ""
+    bodies = (item.get("articleBody") for item in linked_data(page.root))
+    texts = [body for body in bodies if isinstance(body, str) and "</" not in body]
+    return clean_text(max(texts, key=len, default=""))
 
 
 def check_selectors(skip_elements: tuple[str, ...]) -> None:
     """Raise BadOption when one of the CSS selectors can't be parsed."""
-    empty = HTMLTree.parse("<p>")
     for selector in skip_elements:
         try:
-            _select(empty, selector)
+            html_without("<p>", (selector,))
         except CSSParserException as error:
             raise BadOption(f"skip-elements: {selector!r} is no CSS selector ({error}).") from None
-
-
-def extract(
-    html: str, extractor: Extractor = "trafilatura", skip_elements: tuple[str, ...] = (), url: str | None = None
-) -> Extracted:
-    """Title and cleaned text of a page; the text is "" when the extractor finds none.
-
-    `trafilatura` (precision mode) and `resiliparse` keep the main content of an article; `all-text` keeps
-    everything visible, for sites that article extractors don't understand. `skip_elements` are CSS selectors
-    of elements dropped before.
-    """
-    tree = HTMLTree.parse(html)
-    for selector in skip_elements:
-        for element in _select(tree, selector):
-            element.decompose()
-    title = " ".join(clean_text(tree.title or "").split())
-    if extractor in ("auto", "trafilatura"):
-        if skip_elements or "<html" not in html[:4096].lower():
-            html = str(tree)  # HTML5 does without the <html> tag, trafilatura finds no text then
-        return Extracted(title, clean_text(_with_trafilatura(html, url)))
-    return Extracted(title, clean_text(_with_resiliparse(tree, main_content=extractor == "resiliparse")))
-
-
-def _select(tree: HTMLTree, selector: str) -> Iterable[ElementNode]:
-    return tree.document.query_selector_all(selector) if tree.document else ()
-
-
-def _with_trafilatura(html: str, url: str | None) -> str:
-    with warnings.catch_warnings():
-        # Of a library that trafilatura downloads with, which we don't; it would be shown to every user.
-        warnings.filterwarnings("ignore", message="SOCKS support")
-        from trafilatura import extract as extract_article  # 0.2 s that only pages of HTML should cost
-
-    return cast(str, extract_article(html, url=url, favor_precision=True, include_comments=False) or "")
-
-
-def _with_resiliparse(tree: HTMLTree, main_content: bool) -> str:
-    """Text of a tree; resiliparse puts two tabs between table cells, empty ones too: here one is left."""
-    for element in _select(tree, "pre"):
-        if "\t" in element.html:
-            element.html = element.html.replace("\t", _TAB_IN_PRE)
-    text = extract_plain_text(tree, preserve_formatting=True, main_content=main_content)
-    text = _EMPTY_CELLS_BEFORE.sub("", text)
-    return _CELL_BORDER.sub("\t", text).replace(_TAB_IN_PRE, "\t")
-
-
-def clean_text(text: str) -> str:
-    """Text in NFC with plain spaces and newlines, without control characters, trailing spaces or runs of blank lines.
-
-    Indentation is kept, and tabs inside lines. Idempotent.
-    """
-    text = _LINE_ENDS.sub("\n", text)
-    text = _SPACES.sub(" ", text)
-    text = _INVISIBLE.sub("", text)
-    text = _SURROGATES.sub("\ufffd", text)
-    text = unicodedata.normalize("NFC", text)
-    text = _TRAILING_SPACES.sub("", text)
-    return _BLANK_LINES.sub("\n\n", text).strip("\n")
