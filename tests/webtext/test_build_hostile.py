@@ -44,7 +44,7 @@ def hostile_pages() -> dict[str, bytes]:
         "comment.html": body + b"<!--" * 500_000,
         "nul.html": body.replace(b"good", b"go\0od"),
         "surrogate.html": body + "\ud800".encode(errors="surrogatepass"),
-        "numeric-surrogate.html": body.replace(b"the people", b"&#xD800; the people"),
+        "numeric-surrogate.html": body.replace(b"the people", b"&#xD800; the people", 1),
         "wrong-charset.html": body.replace(b"<head>", b'<head><meta charset="utf-16">').replace(
             b"walked", b"w\xe4lked"
         ),

@@ -112,3 +112,14 @@ def test_cleaning_twice_is_cleaning_once_and_makes_storable_text(text):
     assert clean_text(clean) == clean
     assert not re.search(r"\n{3}|[ \t]\n|[\x00-\x08\r\xa0]", clean)
     clean.encode()
+
+
+def test_a_page_of_html5_needs_neither_html_nor_body_tags():
+    paragraphs = "".join(
+        f"<p>Sentence number {n} of the article, which is long enough to be prose.</p>" for n in range(9)
+    )
+    for page in (
+        f"<title>A page</title><article>{paragraphs}</article>",
+        f"<!DOCTYPE html><main>{paragraphs}</main><p>Bye",
+    ):
+        assert extract(page).text.count("Sentence number") == 9

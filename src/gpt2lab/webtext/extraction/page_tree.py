@@ -24,14 +24,14 @@ MAXIMUM_TAGS = 600_000
 
 # What holds no text of the page: code, pictures and their texts, controls, and formulas written a second time.
 _NOT_TEXT = frozenset(
-    "script style noscript template svg iframe object embed applet audio video canvas map head select option datalist"
+    "script style noscript template svg iframe object embed applet audio video canvas map select option datalist"
     " textarea input button img picture source track progress meter frameset noframes title link meta base area param"
     " annotation annotation-xml".split()
 )
 # As HTML's standard style sheet has it; other elements are parts of a line, but for those of the page's own making.
 _BLOCKS = frozenset(
     "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure"
-    " footer form h1 h2 h3 h4 h5 h6 header hgroup hr html legend li listing main menu nav ol optgroup p plaintext pre"
+    " footer form h1 h2 h3 h4 h5 h6 head header hgroup hr html legend li listing main menu nav ol optgroup p plaintext pre"
     " search section summary table tbody td tfoot th thead tr ul xmp".split()
 )
 _INLINE, _BLOCK, _SKIPPED, _LINK, _LINE_BREAK, _SPAN = "inline", "block", "skipped", "link", "line break", "span"
@@ -100,10 +100,16 @@ def parse_page(html: bytes) -> PageTree:
         root = None
     if root is None:
         return PageTree(None, [], [])
-    body = root.find("body")
     walk = _Walk()
-    walk.through(root if body is None else body)
+    walk.through(_body(root))
     return PageTree(root, walk.elements, walk.blocks)
+
+
+def _body(root: etree._Element) -> etree._Element:
+    """The body, or all of a page of HTML5 without <body>, of which libxml2 takes the first <article> for head."""
+    body, head = root.find("body"), root.find("head")
+    astray = head is not None and any(child.tag not in _NOT_TEXT for child in head)
+    return root if body is None or astray else body
 
 
 def check_size(html: str, maximum_tags: int) -> None:

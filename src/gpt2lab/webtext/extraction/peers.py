@@ -34,7 +34,7 @@ def with_newspaper(html: str, url: str | None) -> str:
     check_size(html, MAXIMUM_TAGS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the many libraries that it brings
-        from newspaper import Article  # type: ignore[import-untyped]
+        from newspaper import Article
 
         logging.getLogger("newspaper").setLevel(logging.ERROR)
         article = Article(url or "http://localhost/", fetch_images=False)
