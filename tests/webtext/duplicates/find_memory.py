@@ -8,8 +8,9 @@ import resource
 import sys
 from pathlib import Path
 
-from gpt2lab.webtext.duplicates.find import find_duplicates
 from tests.webtext.duplicates.stage_files import write_stage_file
+
+from gpt2lab.webtext.duplicates.find import find_duplicates
 
 ROWS_A_FILE = 500
 

@@ -7,9 +7,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-
-from gpt2lab.webtext.duplicates.find import find_duplicates, find_similar_pairs
-from gpt2lab.webtext.duplicates.sketch import band_recall, band_shape
 from tests.webtext.duplicates.stage_files import (
     components,
     jaccard,
@@ -18,6 +15,9 @@ from tests.webtext.duplicates.stage_files import (
     write_stage_file,
     write_stage_files,
 )
+
+from gpt2lab.webtext.duplicates.find import find_duplicates, find_similar_pairs
+from gpt2lab.webtext.duplicates.sketch import band_recall, band_shape
 
 VOCABULARY = [f"word{n}" for n in range(2000)]
 
@@ -169,7 +169,8 @@ def test_a_killed_run_leaves_nothing_that_changes_the_next(collection, tmp_path)
     scratch = tmp_path / "scratch"
     expected = removals(find_duplicates(files, scratch, 0.8), files)
     code = (
-        "import os, sys, threading; from pathlib import Path; from gpt2lab.webtext.duplicates.find import find_duplicates\n"
+        "import os, sys, threading; from pathlib import Path\n"
+        "from gpt2lab.webtext.duplicates.find import find_duplicates\n"
         "threading.Timer(float(sys.argv[1]), lambda: os.kill(os.getpid(), 9)).start()\n"
         "find_duplicates([Path(name) for name in sys.argv[3:]], Path(sys.argv[2]), 0.8)"
     )

@@ -5,9 +5,37 @@ import xxhash
 from gpt2lab.webtext.duplicates.shingles import shingles
 
 ODD = [
-    *["", " ", "\u3000", "a", " a ", "a b", "a b c d", "a b c d e", "a b c d e f", "x\0 \0x", "\ud800 x", "日本語\u3000テキスト"],
-    *["no\u00a0break", "\u2003x\u2028y\u2029z\u202fa\u205fb\u1680c\x85d", "zero\u200bwidth joined\u2060word", "\x1c\x1d\x1e\x1f"],
-    *["é" * 200 + " z", "x" * 100_000, " ".join("x" * n for n in range(70)), "word " * 1000, "a", "", "", "a\u2003", "â€"],
+    *[
+        "",
+        " ",
+        "\u3000",
+        "a",
+        " a ",
+        "a b",
+        "a b c d",
+        "a b c d e",
+        "a b c d e f",
+        "x\0 \0x",
+        "\ud800 x",
+        "日本語\u3000テキスト",
+    ],
+    *[
+        "no\u00a0break",
+        "\u2003x\u2028y\u2029z\u202fa\u205fb\u1680c\x85d",
+        "zero\u200bwidth joined\u2060word",
+        "\x1c\x1d\x1e\x1f",
+    ],
+    *[
+        "é" * 200 + " z",
+        "x" * 100_000,
+        " ".join("x" * n for n in range(70)),
+        "word " * 1000,
+        "a",
+        "",
+        "",
+        "a\u2003",
+        "â€",
+    ],
 ]
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from datasketch import MinHash
+from tests.webtext.duplicates.stage_files import grams, jaccard
 
 from gpt2lab.webtext.duplicates.shingles import shingles
 from gpt2lab.webtext.duplicates.sketch import PERMUTATIONS, RECALL, band_recall, band_shape, min_hashes, sketch
-from tests.webtext.duplicates.stage_files import grams, jaccard
 
 VOCABULARY = [f"word{n}" for n in range(2000)]
 

@@ -1,27 +1,26 @@
 """The sets of word 5-grams of some documents, on disk: more than memory holds."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from gpt2lab.webtext.duplicates.shingles import Shingles
+from gpt2lab.webtext.duplicates.shingles import shingles
 from gpt2lab.webtext.ngrams import Hashes
 
 
 class GramFile:
     """Sets of 5-grams by number, 8 bytes a gram; a context manager. The system's cache is what keeps them near."""
 
-    def __init__(self, path: Path, texts: Iterable[Shingles]) -> None:
+    def __init__(self, path: Path, sets: Iterable[Hashes]) -> None:
         sizes: list[int] = []
         with path.open("wb") as handle:
-            for some in texts:
-                for n in range(len(some.offsets) - 1):
-                    grams = sorted_set(some.grams[some.offsets[n] : some.offsets[n + 1]])
-                    handle.write(grams.astype("<u8").data)
-                    sizes.append(grams.size)
+            for grams in sets:
+                handle.write(grams.astype("<u8", copy=False).data)
+                sizes.append(grams.size)
         self.sizes: npt.NDArray[np.int64] = np.array(sizes, np.int64)
         self._offsets = np.concatenate([[0], np.cumsum(self.sizes) * 8]).tolist()
         self._descriptor = os.open(path, os.O_RDONLY)
@@ -40,6 +39,13 @@ class GramFile:
     def jaccard(self, a: int, b: int) -> float:
         """Jaccard similarity of two sets."""
         return jaccard(self.read(a), self.read(b))
+
+
+def gram_sets(texts: Sequence[str]) -> list[Hashes]:
+    """The set of word 5-grams of each text, sorted."""
+    return [
+        sorted_set(some.grams[begin:end]) for some in shingles(texts) for begin, end in pairwise(some.offsets.tolist())
+    ]
 
 
 def sorted_set(values: Hashes) -> Hashes:
