@@ -6,6 +6,7 @@ sketched and put into Parquet by WORKERS processes, a file at a time, as `build`
 
 import argparse
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pyarrow.parquet
 
 from gpt2lab.base.machine import PeakMemory
 from gpt2lab.webtext.duplicates.sketch import sketch
+from gpt2lab.webtext.engine import daft_engine
 from gpt2lab.webtext.workers import Advance, run_tasks
 
 BYTES_AT_ONCE = 1 << 22  # more than the longest document
@@ -22,8 +24,6 @@ BYTES_AT_ONCE = 1 << 22  # more than the longest document
 
 def main() -> None:
     """Do it and print what it took."""
-    from gpt2lab.webtext.duplicates.find import find_duplicates, find_similar_pairs  # of no use to the workers
-
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("scratch", type=Path)
@@ -36,9 +36,12 @@ def main() -> None:
     stage_files = [asked.scratch / f"{file.stem}.parquet" for file in files]
     with PeakMemory() as memory:
         start = time.monotonic()
+        threading.Thread(target=daft_engine).start()  # ready when the workers are
         tasks = [(file, stage, asked.threshold) for file, stage in zip(files, stage_files, strict=True)]
         run_tasks(sketch_file, tasks, asked.workers, lambda _: None)
         sketched = time.monotonic()
+        from gpt2lab.webtext.duplicates.find import find_duplicates, find_similar_pairs  # of no use to the workers
+
         decisions = find_duplicates(stage_files, asked.scratch / "duplicates", asked.threshold)
         found = time.monotonic()
     if asked.pairs:

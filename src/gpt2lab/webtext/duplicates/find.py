@@ -29,7 +29,7 @@ KINDS = (None, "url duplicate", "exact duplicate", "near duplicate")
 _URL, _EXACT, _NEAR = 1, 2, 3
 ROWS_AT_ONCE = 512
 DOCUMENTS_A_FILE = 1 << 17
-HASHES_A_QUERY = 1 << 22  # several bands go into one query while they are not more than this
+HASHES_A_QUERY = 1 << 20  # several bands go into one query while they are not more; some 170 bytes each in Daft
 GROUPS = "groups.npy"
 
 

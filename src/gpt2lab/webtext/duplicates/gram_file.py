@@ -56,7 +56,11 @@ def sorted_set(values: Hashes) -> Hashes:
 
 def jaccard(a: Hashes, b: Hashes) -> float:
     """Jaccard similarity of two sorted arrays of different hashes; 1 when both are empty."""
-    both = np.concatenate([a, b])
-    both.sort()
-    shared = int(np.count_nonzero(both[1:] == both[:-1]))
-    return shared / (both.size - shared) if both.size else 1.0
+    if a.size > b.size:
+        a, b = b, a
+    if not a.size:
+        return float(not b.size)
+    places = np.searchsorted(b, a)  # in order, so what it looks at is near: half the time of sorting both together
+    places[places == b.size] = 0
+    shared = int(np.count_nonzero(b[places] == a))
+    return shared / (a.size + b.size - shared)
