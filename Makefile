@@ -84,8 +84,7 @@ $(VENV)-scrapy/.ready:
 	@$(VENV)-scrapy/bin/python -m pip --disable-pip-version-check install --quiet 'scrapy==2.19.0' 'warcio==1.8.1'
 	@touch $@
 
-# What its MinHash blocks import, and no more: its extra "processing" pins an old trafilatura, which build's benchmark
-# wants, and "inference" would bring PyTorch.
+# What its MinHash blocks import, and no more: none of this brings PyTorch, as its extra "inference" would.
 $(VENV)-datatrove/.ready:
 	@echo "setting up $(VENV)-datatrove (once)"
 	@test -x $(VENV)-datatrove/bin/python || $(PYTHON) -m venv $(VENV)-datatrove
