@@ -49,6 +49,8 @@ bench-%: $(VENV)/.ready
 
 bench-fetch: $(VENV)-scrapy/.ready
 
+bench-dedup bench-build: $(VENV)-datatrove/.ready
+
 clean:
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -80,4 +82,11 @@ $(VENV)-scrapy/.ready:
 	@echo "setting up $(VENV)-scrapy (once)"
 	@test -x $(VENV)-scrapy/bin/python || $(PYTHON) -m venv $(VENV)-scrapy
 	@$(VENV)-scrapy/bin/python -m pip --disable-pip-version-check install --quiet 'scrapy==2.19.0' 'warcio==1.8.1'
+	@touch $@
+
+# What its MinHash blocks import, and no more: none of this brings PyTorch, as its extra "inference" would.
+$(VENV)-datatrove/.ready:
+	@echo "setting up $(VENV)-datatrove (once)"
+	@test -x $(VENV)-datatrove/bin/python || $(PYTHON) -m venv $(VENV)-datatrove
+	@$(VENV)-datatrove/bin/python -m pip --disable-pip-version-check install --quiet 'datatrove==0.10.1' orjson regex spacy tokenizers 'xxhash<4'
 	@touch $@

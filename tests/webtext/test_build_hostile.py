@@ -74,7 +74,7 @@ def test_hostile_pages_neither_hang_nor_stop_the_build_nor_take_good_ones_along(
     for name in ("links.html", "no-such-charset.html", "numeric-surrogate.html"):
         assert GOOD.split("\n")[3] in texts.get(name, "") or why[name] == "exact duplicate", name
     assert not [text for text in texts.values() if "\0" in text]
-    assert "good.html" in texts
+    assert "good.html" in texts or why["good.html"] == "exact duplicate"
 
 
 def test_a_parquet_without_a_text_column_says_which_columns_it_has(tmp_path):

@@ -9,7 +9,12 @@ from gpt2lab.base.errors import BadOption
 
 ANSWER_WITHIN_SECONDS = 5.0
 
-_QUIET = {"DAFT_ANALYTICS_ENABLED": "0", "DAFT_PROGRESS_BAR": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+_QUIET = {
+    "DAFT_ANALYTICS_ENABLED": "0",
+    "DAFT_PROGRESS_BAR": "0",
+    "DAFT_RUNNER": "native",  # or it imports Ray, where it is installed, to see whether it runs: half a second
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 
 
 def daft_engine() -> Any:
@@ -38,6 +43,7 @@ def ray_cluster(address: str) -> Any:
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0][:200]
             raise BadOption(f"ray: can't connect to the cluster at {address} ({reason}).") from None
+        os.environ["DAFT_RUNNER"] = "ray"
         daft_engine().set_runner_ray(address=address, noop_if_initialized=True)
     return ray
 

@@ -70,7 +70,7 @@ def test_similar_pairs_are_those_of_brute_force(collection, tmp_path):
 
 
 def test_the_same_stay_whatever_the_order_of_files_and_rows(collection, tmp_path):
-    collection = [dict(row, url=f"http://example.org/{n % 300}") for n, row in enumerate(collection)]
+    collection = [dict(row, url_key=f"http://example.org/{n % 300}") for n, row in enumerate(collection)]
     expected = None
     for number, rows_a_file in enumerate((1000, 7, 60)):
         files = write_stage_files(tmp_path / str(number), collection, rows_a_file)

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 from tests.webtext.duplicates.stage_files import components, similar_pairs
 
-from gpt2lab.webtext.duplicates.gram_file import GramFile
+from gpt2lab.webtext.duplicates.gram_file import GramFile, gram_sets
 from gpt2lab.webtext.duplicates.groups import Groups
 from gpt2lab.webtext.duplicates.near import candidate_pairs, cluster
-from gpt2lab.webtext.duplicates.shingles import shingles
 
 VOCABULARY = [f"word{n}" for n in range(2000)]
 
@@ -18,7 +17,7 @@ def one_group(size: int) -> Groups:
 
 
 def roots_of(texts: list[str], tmp_path, bands: int = 1) -> list[int]:
-    with GramFile(tmp_path / "grams", shingles(texts)) as grams:
+    with GramFile(tmp_path / "grams", gram_sets(texts)) as grams:
         return cluster([one_group(len(texts))] * bands, grams, 0.8).roots().tolist()
 
 
@@ -61,6 +60,6 @@ def test_comparisons_are_bounded_whatever_the_texts(tmp_path):
     chooser = random.Random(1)
     paragraphs = [" ".join(chooser.choices(VOCABULARY, k=30)) for _ in range(40)]
     texts = [" ".join(chooser.sample(paragraphs, 6)) for _ in range(3000)]
-    with GramFile(tmp_path / "grams", shingles(texts)) as grams:
+    with GramFile(tmp_path / "grams", gram_sets(texts)) as grams:
         pairs = sum(len(some) for some in candidate_pairs(one_group(len(texts)), grams, 0.8))
     assert pairs <= 64 * len(texts)

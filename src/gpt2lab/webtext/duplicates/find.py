@@ -4,8 +4,11 @@ In memory are some 70 bytes a document, and one query of Daft's at a time; texts
 those documents alone that share a band hash with another one. Everything between is in a scratch folder.
 """
 
+import os
 import shutil
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +20,16 @@ import pyarrow.parquet
 import xxhash
 
 from gpt2lab.base.progress import Bar, progress_bar
-from gpt2lab.webtext.duplicates.gram_file import GramFile
+from gpt2lab.webtext.duplicates.gram_file import GramFile, gram_sets
 from gpt2lab.webtext.duplicates.groups import Groups, Numbers, group_by_hash, groups_of, load_groups, write_hashes
-from gpt2lab.webtext.duplicates.near import cluster, similar_pairs
-from gpt2lab.webtext.duplicates.shingles import Shingles, shingles
+from gpt2lab.webtext.duplicates.near import Clusters, cluster, similar_pairs
+from gpt2lab.webtext.duplicates.shingles import Hashes
 
 KINDS = (None, "url duplicate", "exact duplicate", "near duplicate")
 _URL, _EXACT, _NEAR = 1, 2, 3
 ROWS_AT_ONCE = 512
 DOCUMENTS_A_FILE = 1 << 17
-HASHES_A_QUERY = 1 << 22  # several bands go into one query while they are not more than this
+HASHES_A_QUERY = 1 << 20  # several bands go into one query while they are not more; some 170 bytes each in Daft
 GROUPS = "groups.npy"
 
 
@@ -102,15 +105,14 @@ def find_duplicates(stage_files: Sequence[Path], scratch: Path, threshold: float
             compared[groups.members] = True
             bar.advance()
         numbers = np.flatnonzero(compared)
-        with GramFile(scratch / "grams", _read_texts(stage_files, documents, numbers)) as grams:
+        with GramFile(scratch / "grams", _read_gram_sets(stage_files, documents, numbers)) as grams:
             bar.advance()
-            clusters = np.arange(len(kinds))
-            if threshold is not None:
-                roots = cluster(_groups_in_turn(documents, numbers, bar), grams, threshold).roots()
-                clusters[numbers] = numbers[roots]
-            one_alike = _keep_longest(groups_of(clusters), _NEAR, kinds, documents)
+            found = cluster(_groups_in_turn(documents, numbers, bar), grams, 1.0 if threshold is None else threshold)
+            roots = np.arange(len(kinds))
+            roots[numbers] = numbers[found.roots()]
+            one_alike = _keep_longest(groups_of(roots), _NEAR, kinds, documents)
             stays = one_alike[one_text[one_url]]
-            similarities = _similarities(kinds, one_text, stays, numbers, grams)
+            similarities = _similarities(kinds, one_text, stays, numbers, grams, found)
     return Decisions(documents, kinds, stays, similarities)
 
 
@@ -122,7 +124,7 @@ def find_similar_pairs(stage_files: Sequence[Path], scratch: Path, threshold: fl
     with _emptied(scratch):
         documents = _list_documents(stage_files, scratch, threshold)
         numbers = np.arange(len(documents.rows))
-        with GramFile(scratch / "grams", _read_texts(stage_files, documents, numbers)) as grams:
+        with GramFile(scratch / "grams", _read_gram_sets(stage_files, documents, numbers)) as grams:
             found = similar_pairs((group_by_hash(folder) for folder in documents.band_folders), grams, threshold)
         ids = [id_.decode() for id_ in documents.ids.tolist()]
         return {(min(ids[a], ids[b]), max(ids[a], ids[b])): similarity for (a, b), similarity in found.items()}
@@ -237,23 +239,46 @@ def _keep_longest(groups: Groups, kind: int, kinds: npt.NDArray[np.uint8], docum
     return stays
 
 
-def _read_texts(stage_files: Sequence[Path], documents: _Documents, numbers: Numbers) -> Iterator[Shingles]:
-    """The 5-grams of some documents, in order; row groups without any of them are not read."""
+def _read_gram_sets(stage_files: Sequence[Path], documents: _Documents, numbers: Numbers) -> Iterator[Hashes]:
+    """The 5-grams of some documents, in order, read by a thread a core; row groups without any of them are not read."""
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[list[Hashes]]] = deque()
+        for task in _reads(stage_files, documents, numbers):
+            waiting.append(pool.submit(_read_some_gram_sets, *task))
+            if len(waiting) > 2 * threads:
+                yield from waiting.popleft().result()
+        for future in waiting:
+            yield from future.result()
+
+
+def _reads(
+    stage_files: Sequence[Path], documents: _Documents, numbers: Numbers
+) -> Iterator[tuple[Path, int, npt.NDArray[np.int32]]]:
+    """File, row group and rows in it of all that is to be read."""
     for n, file in enumerate(stage_files):
         begin, end = np.searchsorted(numbers, documents.starts[n : n + 2]).tolist()
         rows = documents.rows[numbers[begin:end]]
         if not len(rows):
             continue
-        with pyarrow.parquet.ParquetFile(file) as table:
-            last = 0
-            for group in range(table.num_row_groups):
-                first, last = last, last + table.metadata.row_group(group).num_rows
-                if not np.any((rows >= first) & (rows < last)):
-                    continue
-                for batch in table.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=["text"]):
-                    some = rows[(rows >= first) & (rows < first + len(batch))] - first
-                    yield from shingles(batch["text"].take(pyarrow.array(some)).to_pylist())
-                    first += len(batch)
+        metadata = pyarrow.parquet.read_metadata(file)
+        last = 0
+        for group in range(metadata.num_row_groups):
+            first, last = last, last + metadata.row_group(group).num_rows
+            some = rows[(rows >= first) & (rows < last)] - first
+            if len(some):
+                yield file, group, some
+
+
+def _read_some_gram_sets(file: Path, group: int, rows: npt.NDArray[np.int32]) -> list[Hashes]:
+    sets = []
+    first = 0
+    with pyarrow.parquet.ParquetFile(file) as table:
+        for batch in table.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=["text"], use_threads=False):
+            some = rows[(rows >= first) & (rows < first + len(batch))] - first
+            sets += gram_sets(batch["text"].take(pyarrow.array(some)).to_pylist())
+            first += len(batch)
+    return sets
 
 
 def _groups_in_turn(documents: _Documents, numbers: Numbers, bar: Bar) -> Iterator[Groups]:
@@ -265,14 +290,22 @@ def _groups_in_turn(documents: _Documents, numbers: Numbers, bar: Bar) -> Iterat
 
 
 def _similarities(
-    kinds: npt.NDArray[np.uint8], one_text: Numbers, stays: Numbers, numbers: Numbers, grams: GramFile
+    kinds: npt.NDArray[np.uint8],
+    one_text: Numbers,
+    stays: Numbers,
+    numbers: Numbers,
+    grams: GramFile,
+    clusters: Clusters,
 ) -> npt.NDArray[np.float64]:
     """Of each removed document and the one that stays."""
     similarities = np.zeros(len(kinds))
     compared = np.flatnonzero((kinds == _URL) | (kinds == _NEAR))
     compared = compared[np.argsort(stays[compared], kind="stable")]
-    own, other = np.searchsorted(numbers, compared).tolist(), np.searchsorted(numbers, stays[compared]).tolist()
-    similarities[compared] = [grams.jaccard(a, b) for a, b in zip(own, other, strict=True)]
+    own, other = np.searchsorted(numbers, compared), np.searchsorted(numbers, stays[compared])
+    values = clusters.similarities(own, other)
+    for n in np.flatnonzero(np.isnan(values)).tolist():
+        values[n] = grams.jaccard(int(own[n]), int(other[n]))
+    similarities[compared] = values
     exact = np.flatnonzero(kinds == _EXACT)
     same_words = one_text[exact]
     similarities[exact] = np.where(kinds[same_words] == 0, 1.0, similarities[same_words])

@@ -1,27 +1,25 @@
 """The sets of word 5-grams of some documents, on disk: more than memory holds."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from gpt2lab.webtext.duplicates.shingles import Shingles
-from gpt2lab.webtext.ngrams import Hashes
+from gpt2lab.webtext.duplicates.shingles import Hashes, shingles
 
 
 class GramFile:
     """Sets of 5-grams by number, 8 bytes a gram; a context manager. The system's cache is what keeps them near."""
 
-    def __init__(self, path: Path, texts: Iterable[Shingles]) -> None:
+    def __init__(self, path: Path, sets: Iterable[Hashes]) -> None:
         sizes: list[int] = []
         with path.open("wb") as handle:
-            for some in texts:
-                for n in range(len(some.offsets) - 1):
-                    grams = sorted_set(some.grams[some.offsets[n] : some.offsets[n + 1]])
-                    handle.write(grams.astype("<u8").data)
-                    sizes.append(grams.size)
+            for grams in sets:
+                handle.write(grams.astype("<u8", copy=False).data)
+                sizes.append(grams.size)
         self.sizes: npt.NDArray[np.int64] = np.array(sizes, np.int64)
         self._offsets = np.concatenate([[0], np.cumsum(self.sizes) * 8]).tolist()
         self._descriptor = os.open(path, os.O_RDONLY)
@@ -42,6 +40,13 @@ class GramFile:
         return jaccard(self.read(a), self.read(b))
 
 
+def gram_sets(texts: Sequence[str]) -> list[Hashes]:
+    """The set of word 5-grams of each text, sorted."""
+    return [
+        sorted_set(some.grams[begin:end]) for some in shingles(texts) for begin, end in pairwise(some.offsets.tolist())
+    ]
+
+
 def sorted_set(values: Hashes) -> Hashes:
     """The different values in order: np.unique, which goes by a hash table, takes twice the time."""
     ordered = np.sort(values)
@@ -50,7 +55,11 @@ def sorted_set(values: Hashes) -> Hashes:
 
 def jaccard(a: Hashes, b: Hashes) -> float:
     """Jaccard similarity of two sorted arrays of different hashes; 1 when both are empty."""
-    both = np.concatenate([a, b])
-    both.sort()
-    shared = int(np.count_nonzero(both[1:] == both[:-1]))
-    return shared / (both.size - shared) if both.size else 1.0
+    if a.size > b.size:
+        a, b = b, a
+    if not a.size:
+        return float(not b.size)
+    places = np.searchsorted(b, a)  # in order, so what it looks at is near: half the time of sorting both together
+    places[places == b.size] = 0
+    shared = int(np.count_nonzero(b[places] == a))
+    return shared / (a.size + b.size - shared)

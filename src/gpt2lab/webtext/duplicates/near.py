@@ -14,18 +14,22 @@ _LOW = np.uint64(2**32 - 1)
 _HALF = np.uint64(32)
 
 SMALL = 16  # groups up to this size are compared pair by pair
+ENTRIES_AT_ONCE = 1 << 21  # pairs, or grams of a large group, in memory
+PAIRS_REMEMBERED = 1 << 24  # 8 bytes each; what is forgotten is compared again
+
+# For larger groups, see _promising_pairs.
 WINDOW = 4
-ENTRIES_AT_ONCE = 1 << 21
 COMPARISONS_PER_DOCUMENT = 64
-COUNTERS = 1 << 20
-PAIRS_REMEMBERED = 1 << 24
+COUNTERS = 1 << 20  # of grams by their hash: they only order the grams, so that grams that share one do no harm
 
 
 class Clusters:
-    """Union-find over numbers."""
+    """Union-find over numbers, and the similarities of the pairs that were joined."""
 
     def __init__(self, size: int) -> None:
         self._parent = array("q", range(size))
+        self._pairs = array("Q")
+        self._similarities = array("d")
 
     def root(self, number: int) -> int:
         """The number that stands for the cluster of this one."""
@@ -34,11 +38,24 @@ class Clusters:
             parent[number] = number = parent[parent[number]]
         return number
 
-    def join(self, a: int, b: int) -> bool:
-        """Make one cluster of two; False if they were one."""
+    def join(self, a: int, b: int, similarity: float) -> None:
+        """Make one cluster of the two of a and b, a < b."""
+        self._pairs.append(a << 32 | b)
+        self._similarities.append(similarity)
         a, b = self.root(a), self.root(b)
         self._parent[max(a, b)] = min(a, b)
-        return a != b
+
+    def similarities(self, a: Numbers, b: Numbers) -> npt.NDArray[np.float64]:
+        """Of each a and b that were joined; NaN for others."""
+        known, values = np.frombuffer(self._pairs, np.uint64), np.frombuffer(self._similarities)
+        found = np.full(len(a), np.nan)
+        if len(known):
+            order = np.argsort(known)
+            pairs = _pack(a, b)
+            places = order[np.minimum(np.searchsorted(known, pairs, sorter=order), len(known) - 1)]
+            same = known[places] == pairs
+            found[same] = values[places[same]]
+        return found
 
     def roots(self) -> Numbers:
         """`root` of every number."""
@@ -61,18 +78,26 @@ def cluster(bands: Iterable[Groups], grams: GramFile, threshold: float) -> Clust
         for pairs in candidate_pairs(_not_one_cluster(groups, clusters.roots()), grams, threshold):
             roots = clusters.roots()
             news = pairs[roots[_first(pairs)] != roots[_second(pairs)]]
-            news = news[~np.isin(news, dissimilar)]
+            news = _without(news, dissimilar)
             rejected = []
             for pair, a, b in zip(news.tolist(), _first(news).tolist(), _second(news).tolist(), strict=True):
                 if clusters.root(a) == clusters.root(b):
                     continue
-                if grams.jaccard(a, b) >= threshold:
-                    clusters.join(a, b)
+                similarity = grams.jaccard(a, b)
+                if similarity >= threshold:
+                    clusters.join(a, b, similarity)
                 else:
                     rejected.append(pair)
-            if len(dissimilar) + len(rejected) < PAIRS_REMEMBERED:
-                dissimilar = np.concatenate([dissimilar, np.array(rejected, np.uint64)])
+            if rejected and len(dissimilar) + len(rejected) < PAIRS_REMEMBERED:
+                dissimilar = np.sort(np.concatenate([dissimilar, np.array(rejected, np.uint64)]))
     return clusters
+
+
+def _without(pairs: Pairs, known: Pairs) -> Pairs:
+    """Those `pairs` that are not among the sorted `known` ones."""
+    places = np.searchsorted(known, pairs)
+    places[places == len(known)] = 0
+    return pairs[known[places] != pairs] if len(known) else pairs
 
 
 def similar_pairs(bands: Iterable[Groups], grams: GramFile, threshold: float) -> dict[tuple[int, int], float]:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from gpt2lab.webtext.ngrams import Hashes
+Hashes = npt.NDArray[np.uint64]
 
 WORDS_PER_GRAM = 5
 BYTES_AT_ONCE = 1 << 18  # what numpy makes of it on the way still fits a core's cache
