@@ -55,7 +55,7 @@ def main() -> None:
 def sketch_file(source: Path, stage_file: Path, threshold: float, advance: Advance) -> None:
     """One file of documents with their sketches."""
     schema = pyarrow.schema(
-        [(name, pyarrow.string()) for name in ("id", "url", "text", "reason")]
+        [(name, pyarrow.string()) for name in ("id", "url_key", "text", "reason")]
         + [("characters", pyarrow.int64()), ("text_hash", pyarrow.binary(16)), ("bands", pyarrow.binary())]
     )
     options = pyarrow.json.ReadOptions(use_threads=False, block_size=BYTES_AT_ONCE)
@@ -68,7 +68,7 @@ def sketch_file(source: Path, stage_file: Path, threshold: float, advance: Advan
             sketches = sketch(texts, threshold)
             columns = {
                 "id": batch["id"],
-                "url": pyarrow.nulls(len(texts), pyarrow.string()),
+                "url_key": pyarrow.nulls(len(texts), pyarrow.string()),
                 "text": batch["text"],
                 "reason": pyarrow.nulls(len(texts), pyarrow.string()),
                 "characters": [len(text) for text in texts],
