@@ -9,6 +9,7 @@ own. The standard errors are of 1,000 bootstrap draws of pages.
 
 import argparse
 import gzip
+import importlib.util
 import json
 import logging
 import random
@@ -25,6 +26,7 @@ from typing import Any
 
 from gpt2lab.base.machine import describe_machine, describe_versions
 from gpt2lab.webtext.extraction.extract import extract
+from gpt2lab.webtext.extraction.peers import with_newspaper
 
 PACKAGES = ("gpt2lab", "trafilatura", "Resiliparse", "newspaper4k", "lxml")
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
@@ -53,11 +55,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="every sixth page, two runs")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--data", type=Path, default=DATA, help="the folder with web-extract/ in it")
+    parser.add_argument("--thresholds", action="store_true", help="instead: what each threshold of ours is worth")
     asked = parser.parse_args()
     pages = read_article_extraction_benchmark(asked.data / "web-extract" / "article-extraction-benchmark")
     others = read_readability(asked.data / "web-extract" / "readability")
     if not pages:
         sys.exit(f"error: {asked.data}: no labelled pages; name the folder of the shared data with --data.")
+    if asked.thresholds:
+        try_thresholds(pages, others)
+        return
     runs = asked.runs
     if asked.quick:
         pages, others, runs = pages[::6], others[::6], 2
@@ -144,17 +150,9 @@ def all_extractors() -> dict[str, Extract]:
         extractors["resiliparse"] = lambda html, _: extract_plain_text(html, main_content=True, alt_texts=False)
     except ImportError:
         print("resiliparse is absent", file=sys.stderr)
-    try:
-        from newspaper import Article
-
-        def with_newspaper(html: str, url: str) -> str:
-            article = Article(url, fetch_images=False)
-            article.download(input_html=html)
-            article.parse()
-            return str(article.text or "")
-
+    if importlib.util.find_spec("newspaper"):
         extractors["newspaper4k"] = with_newspaper
-    except ImportError:
+    else:
         print("newspaper4k is absent", file=sys.stderr)
     return extractors
 
@@ -212,6 +210,47 @@ def bootstrap(shares: list[Shares]) -> dict[str, float]:
     chooser = random.Random(0)
     draws = [average(chooser.choices(shares, k=len(shares))) for _ in range(DRAWS)]
     return {key: statistics.stdev(draw[key] for draw in draws) for key in draws[0]}
+
+
+def try_thresholds(pages: list[LabelledPage], others: list[LabelledPage]) -> None:
+    """Move each threshold down and up; then choose among these settings on some pages and judge on the rest."""
+    from gpt2lab.webtext.extraction import article
+    from gpt2lab.webtext.extraction.page_tree import parse_page
+    from gpt2lab.webtext.extraction.render import render
+
+    trees = {page.name: parse_page(page.html.encode()) for page in pages + others}
+
+    def shares_with(name: str | None, factor: float, some: list[LabelledPage]) -> list[Shares]:
+        usual = getattr(article, name) if name else None
+        if name and usual is not None:
+            scaled = (
+                {key: value * factor for key, value in usual.items()} if isinstance(usual, dict) else usual * factor
+            )
+            setattr(article, name, scaled)
+        found = [render(article.find_article(trees[page.name]), trees[page.name].elements) for page in some]
+        if name:
+            setattr(article, name, usual)
+        return [match_shingles(page.article, text) for page, text in zip(some, found, strict=True)]
+
+    names = [name for name in vars(article) if name.endswith(("_SHARE", "_SIZE", "_WEIGHT"))]
+    settings = [(None, 1.0)] + [(name, factor) for name in names for factor in (0.7, 0.85, 1.15, 1.3)]
+    shares = {setting: shares_with(*setting, pages) for setting in settings}
+    print(f"{'threshold':24}{'times':>7}{'F1':>9}{'F1 readability':>17}")
+    for name, factor in settings:
+        other = average(shares_with(name, factor, others))["f1"] if others else float("nan")
+        print(f"{name or 'as they are':24}{factor:>7}{average(shares[name, factor])['f1']:>9.4f}{other:>17.4f}")
+    chooser = random.Random(0)
+    held_out = []
+    for _ in range(20):
+        order = chooser.sample(range(len(pages)), len(pages))
+        unseen: list[Shares] = []
+        for fold in range(5):
+            judged = set(order[fold::5])
+            best = max(settings, key=lambda s: average([x for i, x in enumerate(shares[s]) if i not in judged])["f1"])
+            unseen += [shares[best][index] for index in judged]
+        held_out.append(average(unseen)["f1"])
+    spread = f"{min(held_out):.4f} to {max(held_out):.4f}"
+    print(f"chosen on four fifths, judged on the rest, 20 times: F1 {statistics.mean(held_out):.4f} ({spread})")
 
 
 def print_table(figures: dict[str, Any], pages: int, others: int) -> None:

@@ -182,7 +182,10 @@ def _drop_sections(
     last: int,
     most: float,
 ) -> None:
-    """Drop headings over related pages and the like, with what follows up to the next heading of their rank."""
+    """Drop headings over related pages and the like, with what follows up to the next heading of their rank.
+
+    Where that would be `most` of the prose or more, it is only what stands before the next paragraph.
+    """
     for position in range(first, last):
         block = blocks[position]
         if dropped[position] or block.tag not in HEADINGS or not offers_other_pages(block.text):
@@ -195,5 +198,9 @@ def _drop_sections(
         while found < end and not (blocks[found].tag in HEADINGS and blocks[found].tag <= block.tag) and weight < most:
             weight += weights[found]
             found += 1
-        if weight < most:
+        if weight >= most:  # the article goes on behind the links
+            found = position + 1
+            while found < end and blocks[found].tag not in _PARAGRAPHS:
+                found += 1
+        if weight < most or found > position + 1:
             dropped[position:found] = [True] * (found - position)

@@ -12,6 +12,8 @@ from gpt2lab.webtext.extraction.page_tree import check_size
 
 MAXIMUM_TAGS = 150_000
 """trafilatura takes 11 seconds for so many, 43 for the four times that our own extractor takes."""
+MAXIMUM_TAGS_OF_NEWSPAPER = 30_000
+"""newspaper4k takes the square of the number of paragraphs: more than 100 seconds for 70,000."""
 
 _TAB_IN_PRE = "\ue000"  # stands for a real tab while tabs between table cells are tidied
 _EMPTY_CELLS_BEFORE = re.compile(r"^[ \xa0]*\t[ \xa0\t]*", re.MULTILINE)
@@ -31,16 +33,21 @@ def with_trafilatura(html: str, url: str | None) -> str:
 
 def with_newspaper(html: str, url: str | None) -> str:
     """Text of the article by newspaper4k, heir of what made WebText. Asks no server; raises PageRefused."""
-    check_size(html, MAXIMUM_TAGS)
+    check_size(html, MAXIMUM_TAGS_OF_NEWSPAPER)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the many libraries that it brings
         from newspaper import Article
 
         logging.getLogger("newspaper").setLevel(logging.ERROR)
-        article = Article(url or "http://localhost/", fetch_images=False)
-        article.download(input_html=html)
-        article.parse()
-    return cast(str, article.text or "")
+        for options in ({}, {"language": "en"}):
+            article = Article(url or "http://localhost/", fetch_images=False, **options)
+            article.download(input_html=html)
+            try:
+                article.parse()
+            except ImportError:  # of the optional tokenizer that Japanese, Chinese, Thai and others need
+                continue
+            return cast(str, article.text or "")
+    return ""
 
 
 def with_resiliparse(html: str, main_content: bool) -> str:
