@@ -84,9 +84,9 @@ $(VENV)-scrapy/.ready:
 	@$(VENV)-scrapy/bin/python -m pip --disable-pip-version-check install --quiet 'scrapy==2.19.0' 'warcio==1.8.1'
 	@touch $@
 
-# What its MinHash blocks import, and no more: none of this brings PyTorch, as its extra "inference" would.
+# Its extra "inference" would bring PyTorch; what "io" and "processing" leave out, its blocks import all the same.
 $(VENV)-datatrove/.ready:
 	@echo "setting up $(VENV)-datatrove (once)"
 	@test -x $(VENV)-datatrove/bin/python || $(PYTHON) -m venv $(VENV)-datatrove
-	@$(VENV)-datatrove/bin/python -m pip --disable-pip-version-check install --quiet 'datatrove==0.10.1' orjson regex spacy tokenizers 'xxhash<4'
+	@$(VENV)-datatrove/bin/python -m pip --disable-pip-version-check install --quiet 'datatrove[io,processing]==0.10.1' lxml_html_clean spacy
 	@touch $@
