@@ -92,6 +92,12 @@ def test_a_page_without_an_html_tag_is_a_page(extractor):
     assert extract(bare, extractor).text == extract(ARTICLE, extractor).text != ""
 
 
+@pytest.mark.parametrize("around", ["%s", "<title>A</title>%s", "<head><title>A</title></head>%s", "<body>%s"])
+@pytest.mark.parametrize("tag", ["article", "main", "section", "div", "center"])
+def test_pages_may_leave_out_head_and_body(around, tag):
+    assert extract(around % f"<{tag}>{PARAGRAPHS}</{tag}>").text == extract(ARTICLE).text
+
+
 @pytest.mark.parametrize("extractor", EXTRACTORS)
 def test_skipped_elements_are_gone_whatever_the_extractor(extractor):
     assert "On the 3th day" not in extract(ARTICLE, extractor, ("p:nth-of-type(4)",)).text
@@ -268,7 +274,6 @@ def test_newspaper_reads_languages_whose_tokenizers_are_not_installed():
     paragraph = "<p>港に船が戻ってきた。町の人々はみな、それを見に集まった。風は強く、波は高かった。</p>"
     page = f'<html lang="ja"><head><meta http-equiv="content-language" content="ja"></head><body>{paragraph * 9}'
     assert isinstance(extract(page, "newspaper").text, str)
-
 
 
 def shingles(text):

@@ -24,14 +24,14 @@ MAXIMUM_TAGS = 600_000
 
 # What holds no text of the page: code, pictures and their texts, controls, and formulas written a second time.
 _NOT_TEXT = frozenset(
-    "script style noscript template svg iframe object embed applet audio video canvas map head select option datalist"
+    "script style noscript template svg iframe object embed applet audio video canvas map select option datalist"
     " textarea input button img picture source track progress meter frameset noframes title link meta base area param"
     " annotation annotation-xml".split()
 )
 # As HTML's standard style sheet has it; other elements are parts of a line, but for those of the page's own making.
 _BLOCKS = frozenset(
     "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure"
-    " footer form h1 h2 h3 h4 h5 h6 header hgroup hr html legend li listing main menu nav ol optgroup p plaintext pre"
+    " footer form h1 h2 h3 h4 h5 h6 head header hgroup hr html legend li listing main menu nav ol optgroup p plaintext pre"
     " search section summary table tbody td tfoot th thead tr ul xmp".split()
 )
 _INLINE, _BLOCK, _SKIPPED, _LINK, _LINE_BREAK, _SPAN = "inline", "block", "skipped", "link", "line break", "span"
@@ -79,7 +79,7 @@ class Block:
 
 @dataclass(frozen=True)
 class PageTree:
-    """Elements in the order in which they open (the first is the body) and blocks in the order of the page."""
+    """Elements in the order in which they open (the first is <html>) and blocks in the order of the page."""
 
     root: etree._Element | None
     elements: list[Element]
@@ -100,9 +100,8 @@ def parse_page(html: bytes) -> PageTree:
         root = None
     if root is None:
         return PageTree(None, [], [])
-    body = root.find("body")
     walk = _Walk()
-    walk.through(root if body is None else body)
+    walk.through(root)  # not only the body: where its tag is left out, libxml2 leaves an <article> in the head
     return PageTree(root, walk.elements, walk.blocks)
 
 
@@ -170,6 +169,8 @@ class _Walk:
             says = AWAY
         elif tag in ASIDE_TAGS:
             says = says or ASIDE
+        elif tag == "body":
+            says, body = PLAIN, False  # its classes tell of the page's every part
         if "articleBody" in (get("itemprop") or ""):
             body = True
         parent = self.open[-1] if self.open else -1
