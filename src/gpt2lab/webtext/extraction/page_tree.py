@@ -31,8 +31,8 @@ _NOT_TEXT = frozenset(
 # As HTML's standard style sheet has it; other elements are parts of a line, but for those of the page's own making.
 _BLOCKS = frozenset(
     "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure"
-    " footer form h1 h2 h3 h4 h5 h6 head header hgroup hr html legend li listing main menu nav ol optgroup p plaintext pre"
-    " search section summary table tbody td tfoot th thead tr ul xmp".split()
+    " footer form h1 h2 h3 h4 h5 h6 head header hgroup hr html legend li listing main menu nav ol optgroup p"
+    " plaintext pre search section summary table tbody td tfoot th thead tr ul xmp".split()
 )
 _INLINE, _BLOCK, _SKIPPED, _LINK, _LINE_BREAK, _SPAN = "inline", "block", "skipped", "link", "line break", "span"
 _KINDS = (
