@@ -218,6 +218,27 @@ def test_real_crawls_with_damage_are_built_with_what_is_left(shared_warcs, tmp_p
     assert last.text.startswith("\ufffd x")
 
 
+def test_mojibake_is_repaired_and_the_language_told(tmp_path):
+    (tmp_path / "a.txt").write_text(prose(1).replace("bread.", "mother\u00e2\x80\x99s bread."))
+    (tmp_path / "b.html").write_text(f"<body><p>{prose(2).replace('bread.', 'mother&acirc;€™s bread.')}</p>")
+    (tmp_path / "c.txt").write_text("Le petit chat dort sur le canapé pendant que la pluie tombe sur la ville. " * 9)
+    report = build([tmp_path], tmp_path / "out", BuildOptions(filters=("paper",), languages=("en",), workers=1))
+    assert [document.text.count("mother’s bread") for document in read_documents(tmp_path / "out")] == [6, 6]
+    assert report.removed == {"language": 1}
+    assert [row["language"] for row in table(tmp_path / "out" / "removed")] == ["fr"]
+
+
+def test_evaluation_sets_are_kept_out_and_the_story_says_so(tmp_path):
+    (tmp_path / "set.txt").write_text(prose(3))
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "copy.txt").write_text(prose(40, 30) + "\n" + prose(3) + "\n" + prose(41, 30))
+    (tmp_path / "pages" / "other.txt").write_text(prose(5))
+    options = BuildOptions(filters=("paper",), decontaminate=(f"mine={tmp_path / 'set.txt'}",), workers=1)
+    report = build([tmp_path / "pages"], tmp_path / "out", options)
+    assert report.removed == {"contaminated: mine": 1}
+    assert report.funnel["not contaminated"] == 1
+
+
 def test_no_input_is_one_clear_line(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match="nothing to read here"):

@@ -103,7 +103,7 @@ def _judged(page: Page, settings: Settings) -> Row:
         look = Look(page.content, settings.options.skip_elements)
     if settings.options.extractor in SLOW_EXTRACTORS:
         with settings.clock("first look"):
-            hopeless = _hopeless(look.visible_text, settings)
+            hopeless = _hopeless(look.visible_text(), settings)
         if hopeless:
             return hopeless
     with settings.clock("extract"):

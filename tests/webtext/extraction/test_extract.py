@@ -92,6 +92,12 @@ def test_a_page_without_an_html_tag_is_a_page(extractor):
     assert extract(bare, extractor).text == extract(ARTICLE, extractor).text != ""
 
 
+@pytest.mark.parametrize("around", ["%s", "<title>A</title>%s", "<head><title>A</title></head>%s", "<body>%s"])
+@pytest.mark.parametrize("tag", ["article", "main", "section", "div", "center"])
+def test_pages_may_leave_out_head_and_body(around, tag):
+    assert extract(around % f"<{tag}>{PARAGRAPHS}</{tag}>").text == extract(ARTICLE).text
+
+
 @pytest.mark.parametrize("extractor", EXTRACTORS)
 def test_skipped_elements_are_gone_whatever_the_extractor(extractor):
     assert "On the 3th day" not in extract(ARTICLE, extractor, ("p:nth-of-type(4)",)).text
@@ -108,10 +114,14 @@ def test_newspaper_asks_no_server(monkeypatch):
     assert "boats came back" in extract(page, "newspaper", url="http://127.0.0.1:9/page.html").text
 
 
-def test_a_look_says_beforehand_what_auto_will_find():
+def test_a_look_shows_beforehand_all_that_any_extractor_may_find():
     look = Look(ARTICLE)
-    assert look.text == look.extract("auto").text == extract(ARTICLE).text
-    assert look.text.startswith("On the 0th day")
+    assert set(look.extract("auto").text.split()) <= set(look.visible_text().split())
+    assert look.extract("auto").text.startswith("On the 0th day")
+
+
+def test_mojibake_reaches_the_repair_as_it_was_on_the_page():
+    assert "it\u00e2\x80\x99s" in Look(ARTICLE.replace("On the 0th", "On it\u00e2\x80\x99s 0th")).extract().text
 
 
 def test_what_stands_aside_in_an_article_is_left_out():
@@ -268,7 +278,6 @@ def test_newspaper_reads_languages_whose_tokenizers_are_not_installed():
     paragraph = "<p>港に船が戻ってきた。町の人々はみな、それを見に集まった。風は強く、波は高かった。</p>"
     page = f'<html lang="ja"><head><meta http-equiv="content-language" content="ja"></head><body>{paragraph * 9}'
     assert isinstance(extract(page, "newspaper").text, str)
-
 
 
 def shingles(text):

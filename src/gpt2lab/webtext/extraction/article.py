@@ -3,7 +3,7 @@
 1. Prose is text that is neither heading nor mostly links; what is not in a paragraph of its own counts half.
 2. Elements whose name or tag says that they are no part of the article are believed, unless they hold so much of the
    prose that they must be a wrapper around it (`content-with-sidebar`, `post tag-news author-jane`).
-3. From the body, go down to the child that holds at least 80 % of the prose, as long as there is one; stop where an
+3. From the top, go down to the child that holds at least 80 % of the prose, as long as there is one; stop where an
    element holds paragraphs itself, or several boxes of one name, as these are the pieces of one text.
 4. An element that calls itself the article's body (`entry-content`, `itemprop="articleBody"`) and holds half of the
    prose found is taken instead.

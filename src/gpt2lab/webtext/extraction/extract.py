@@ -1,10 +1,9 @@
 """From a page's HTML to the text a reader would see, with the navigation left out."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from lxml import etree  # type: ignore[import-untyped]
+from lxml import etree
 from resiliparse.parse.html.exception import CSSParserException
 
 from gpt2lab.base.errors import BadOption
@@ -67,18 +66,12 @@ class Look:
             self._html = html_without(self._mended_html(), skip_elements)
             self._page = parse_page(self._html.encode())
 
-    @cached_property
-    def text(self) -> str:
-        """The cleaned text that `auto` finds, "" for an empty page."""
-        return clean_text(render(find_article(self._page), self._page.elements))
-
-    @cached_property
     def visible_text(self) -> str:
         """The cleaned text of everything that can be seen: no extractor finds more."""
         return clean_text(with_resiliparse(self._mended_html(), main_content=False))
 
     def extract(self, extractor: Extractor = "auto", url: str | None = None) -> Extracted:
-        """Title, text, date and language of the page; the text is "" when the extractor finds none.
+        """Title, text, date and language of the page; the text is "" when the extractor finds none, and not cleaned.
 
         `auto` finds the article by rules of our own (`article.py`), `trafilatura` (precision mode), `newspaper` and
         `resiliparse` are others' ways to do so; `all-text` keeps everything visible, for sites that article
@@ -86,15 +79,15 @@ class Look:
         """
         name: str = extractor
         if extractor == "auto":
-            text = self.text
+            text = render(find_article(self._page), self._page.elements)
             if len(text) < _SCANT_TEXT and len(declared := _declared_article(self._page)) > 2 * len(text):
                 text, name = declared, "auto:json-ld"
         elif extractor == "trafilatura":
-            text = clean_text(with_trafilatura(self._with_html_tag(), url))
+            text = with_trafilatura(self._with_html_tag(), url)
         elif extractor == "newspaper":
-            text = clean_text(with_newspaper(self._with_html_tag(), url))
+            text = with_newspaper(self._with_html_tag(), url)
         else:
-            text = clean_text(with_resiliparse(self._mended_html(), main_content=extractor == "resiliparse"))
+            text = with_resiliparse(self._mended_html(), main_content=extractor == "resiliparse")
         root = self._page.root
         if root is None:
             return Extracted("", text, name, None, None)
@@ -118,8 +111,9 @@ class Look:
 def extract(
     html: str, extractor: Extractor = "auto", skip_elements: tuple[str, ...] = (), url: str | None = None
 ) -> Extracted:
-    """All of a `Look` at once, for pages that need no look before."""
-    return Look(html, skip_elements).extract(extractor, url)
+    """All of a `Look` at once, the text cleaned, for pages that need no look before."""
+    found = Look(html, skip_elements).extract(extractor, url)
+    return replace(found, text=clean_text(found.text))
 
 
 def _declared_article(page: PageTree) -> str:
@@ -128,7 +122,7 @@ def _declared_article(page: PageTree) -> str:
         return ""
     bodies = (item.get("articleBody") for item in linked_data(page.root))
     texts = [body for body in bodies if isinstance(body, str) and "</" not in body]
-    return clean_text(max(texts, key=len, default=""))
+    return max(texts, key=len, default="")
 
 
 def check_selectors(skip_elements: tuple[str, ...]) -> None:

@@ -5,7 +5,7 @@ import re
 from datetime import date
 from typing import Any
 
-from lxml import etree  # type: ignore[import-untyped]
+from lxml import etree
 
 _DATE = re.compile(r"\s*(\d{4})-?(\d\d)-?(\d\d)(?!\d)")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8}){0,3}")

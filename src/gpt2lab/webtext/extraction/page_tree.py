@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from lxml import etree  # type: ignore[import-untyped]
+from lxml import etree
 
 from gpt2lab.webtext.extraction.boilerplate import (
     ASIDE,
@@ -31,8 +31,8 @@ _NOT_TEXT = frozenset(
 # As HTML's standard style sheet has it; other elements are parts of a line, but for those of the page's own making.
 _BLOCKS = frozenset(
     "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure"
-    " footer form h1 h2 h3 h4 h5 h6 head header hgroup hr html legend li listing main menu nav ol optgroup p plaintext"
-    " pre search section summary table tbody td tfoot th thead tr ul xmp".split()
+    " footer form h1 h2 h3 h4 h5 h6 head header hgroup hr html legend li listing main menu nav ol optgroup p"
+    " plaintext pre search section summary table tbody td tfoot th thead tr ul xmp".split()
 )
 _INLINE, _BLOCK, _SKIPPED, _LINK, _LINE_BREAK, _SPAN = "inline", "block", "skipped", "link", "line break", "span"
 _KINDS = (
@@ -79,7 +79,7 @@ class Block:
 
 @dataclass(frozen=True)
 class PageTree:
-    """Elements in the order in which they open (the first is the body) and blocks in the order of the page."""
+    """Elements in the order in which they open (the first is <html>) and blocks in the order of the page."""
 
     root: etree._Element | None
     elements: list[Element]
@@ -101,15 +101,8 @@ def parse_page(html: bytes) -> PageTree:
     if root is None:
         return PageTree(None, [], [])
     walk = _Walk()
-    walk.through(_body(root))
+    walk.through(root)  # not only the body: where its tag is left out, libxml2 leaves an <article> in the head
     return PageTree(root, walk.elements, walk.blocks)
-
-
-def _body(root: etree._Element) -> etree._Element:
-    """The body, or all of a page of HTML5 without <body>, of which libxml2 takes the first <article> for head."""
-    body, head = root.find("body"), root.find("head")
-    astray = head is not None and any(child.tag not in _NOT_TEXT for child in head)
-    return root if body is None or astray else body
 
 
 def check_size(html: str, maximum_tags: int) -> None:
@@ -176,6 +169,8 @@ class _Walk:
             says = AWAY
         elif tag in ASIDE_TAGS:
             says = says or ASIDE
+        elif tag == "body":
+            says, body = PLAIN, False  # its classes tell of the page's every part
         if "articleBody" in (get("itemprop") or ""):
             body = True
         parent = self.open[-1] if self.open else -1

@@ -4,7 +4,7 @@ import functools
 import re
 from typing import TYPE_CHECKING
 
-from gpt2lab.webtext.extraction.extract import clean_text
+from gpt2lab.webtext.extraction.clean_text import clean_text
 
 if TYPE_CHECKING:
     from ftfy import TextFixerConfig
