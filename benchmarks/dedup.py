@@ -62,12 +62,20 @@ def main() -> None:
         folder = Path(name)
         once = write(folder / "once", documents, 1)
         runs, pairs = run_interleaved(once, folder, 1 if asked.quick else asked.runs, asked.datatrove)
+        watched = run_ours(once, folder / "scratch", "--memory", "--pairs", str(folder / "pairs.json"))
+        pairs["gpt2lab"] = {(a, b) for a, b in json.loads((folder / "pairs.json").read_text())}
         ten = write(folder / "ten", documents, 10)
         shutil.rmtree(once)
-        larger = run_ours(ten, folder / "scratch")
-        say(f"gpt2lab, 10 times the documents: {larger['wall_seconds']:.1f} s")
+        larger = {"gpt2lab": run_ours(ten, folder / "scratch", "--memory")}
+        if "datatrove" in runs:
+            larger["datatrove"] = run_datatrove(ten, folder / "scratch", asked.datatrove, {})
+        for who, one in larger.items():
+            say(f"{who}, 10 times the documents: {one['wall_seconds']:.1f} s")
     size = sum(len(text.encode()) for text in documents)
-    figures = summarize(documents, planted, truth, runs, pairs, larger) | {"documents": len(documents), "bytes": size}
+    figures = summarize(documents, planted, truth, runs, pairs, watched, larger) | {
+        "documents": len(documents),
+        "bytes": size,
+    }
     print_table(figures, planted, truth, pairs["gpt2lab"])
     if asked.json:
         versions = describe_versions(PACKAGES)
@@ -75,7 +83,7 @@ def main() -> None:
             code = "import importlib.metadata as m; print(m.version('datatrove'))"
             found = subprocess.run([asked.datatrove, "-c", code], check=True, capture_output=True, text=True)
             versions["datatrove"] = found.stdout.strip()
-        raw = {"runs": runs, "gpt2lab_10x": larger}
+        raw = {"runs": runs, "watched": watched, "larger": larger}
         whole = figures | {"raw": raw, "machine": describe_machine(), "versions": versions}
         asked.json.write_text(json.dumps(whole, indent=2) + "\n")
 
@@ -106,15 +114,13 @@ def run_interleaved(
             else:
                 runs[who].append(run_datatrove(source, folder / "scratch", datatrove, pairs))
             say(f"{who}: {runs[who][-1]['wall_seconds']:.1f} s")
-    run_ours(source, folder / "scratch", folder / "pairs.json")
-    pairs["gpt2lab"] = {(a, b) for a, b in json.loads((folder / "pairs.json").read_text())}
     return dict(runs), pairs
 
 
-def run_ours(source: Path, scratch: Path, pairs: Path | None = None) -> dict[str, Any]:
+def run_ours(source: Path, scratch: Path, *options: str) -> dict[str, Any]:
     """One run of ours, a process of its own."""
     command = [sys.executable, "-m", "benchmarks.dedup_ours", str(source), str(scratch), str(THRESHOLD), str(WORKERS)]
-    result = run(command + (["--pairs", str(pairs)] if pairs else []))
+    result = run([*command, *options])
     shutil.rmtree(scratch)
     return result
 
@@ -162,7 +168,8 @@ def summarize(
     truth: dict[tuple[int, int], float],
     runs: dict[str, list[dict[str, Any]]],
     pairs: dict[str, Pairs],
-    larger: dict[str, Any],
+    watched: dict[str, Any],
+    larger: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """The figures of the claim; a ratio against an absent peer is missing."""
     similar = {pair for pair, similarity in truth.items() if similarity >= THRESHOLD}
@@ -185,12 +192,15 @@ def summarize(
         }
     if "datatrove" in runs:
         figures["docs_per_second_vs_datatrove"] = figures["docs_per_second"] / figures["datatrove_docs_per_second"]
-    peak = statistics.median(run["peak_memory_bytes"] for run in runs["gpt2lab"])
+        figures["docs_per_second_vs_datatrove_10x"] = (
+            larger["datatrove"]["wall_seconds"] / larger["gpt2lab"]["wall_seconds"]
+        )
+    peak, peak_10x = watched["peak_memory_bytes"], larger["gpt2lab"]["peak_memory_bytes"]
     return figures | {
         "peak_memory_mb": peak / 1e6,
-        "peak_memory_mb_10x": larger["peak_memory_bytes"] / 1e6,
-        "memory_growth_10x": larger["peak_memory_bytes"] / peak,
-        "docs_per_second_10x": 10 * len(documents) / larger["wall_seconds"],
+        "peak_memory_mb_10x": peak_10x / 1e6,
+        "memory_growth_10x": peak_10x / peak,
+        "docs_per_second_10x": 10 * len(documents) / larger["gpt2lab"]["wall_seconds"],
     }
 
 
@@ -214,6 +224,8 @@ def print_table(
         )
     ratio = figures.get("docs_per_second_vs_datatrove")
     print(f"{'ratio':12}{f'{ratio:.1f}' if ratio else 'unknown: datatrove is absent':>13}")
+    if ratio:
+        print(f"{'10 times':12}{figures['docs_per_second_vs_datatrove_10x']:>13.1f}   (one run each)")
     print(
         f"memory: {figures['peak_memory_mb']:,.0f} MB; 10 times the documents: {figures['peak_memory_mb_10x']:,.0f} MB"
         f" (times {figures['memory_growth_10x']:.2f}), {figures['docs_per_second_10x']:,.0f} documents/s"

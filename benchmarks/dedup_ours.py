@@ -8,9 +8,11 @@ import argparse
 import json
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow
+import pyarrow.compute
 import pyarrow.json
 import pyarrow.parquet
 
@@ -30,11 +32,13 @@ def main() -> None:
     parser.add_argument("threshold", type=float)
     parser.add_argument("workers", type=int)
     parser.add_argument("--pairs", type=Path, help="write the verified pairs to this file, too (not timed)")
+    parser.add_argument("--memory", action="store_true", help="watch the memory, which costs some time")
     asked = parser.parse_args()
     files = sorted(asked.folder.glob("*.jsonl"))
     asked.scratch.mkdir(parents=True)
     stage_files = [asked.scratch / f"{file.stem}.parquet" for file in files]
-    with PeakMemory() as memory:
+    memory = PeakMemory()
+    with memory if asked.memory else nullcontext():
         start = time.monotonic()
         threading.Thread(target=daft_engine).start()  # ready when the workers are
         tasks = [(file, stage, asked.threshold) for file, stage in zip(files, stage_files, strict=True)]
@@ -58,10 +62,13 @@ def sketch_file(source: Path, stage_file: Path, threshold: float, advance: Advan
         [(name, pyarrow.string()) for name in ("id", "url_key", "text", "reason")]
         + [("characters", pyarrow.int64()), ("text_hash", pyarrow.binary(16)), ("bands", pyarrow.binary())]
     )
+    writing = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
     options = pyarrow.json.ReadOptions(use_threads=False, block_size=BYTES_AT_ONCE)
     with (
         pyarrow.json.open_json(source, options) as batches,
-        pyarrow.parquet.ParquetWriter(stage_file, schema, compression="zstd", use_dictionary=False) as out,
+        pyarrow.parquet.ParquetWriter(
+            stage_file, schema, compression="zstd", use_dictionary=False, write_statistics=False
+        ) as out,
     ):
         for batch in batches:
             texts = batch["text"].to_pylist()
@@ -71,7 +78,7 @@ def sketch_file(source: Path, stage_file: Path, threshold: float, advance: Advan
                 "url_key": pyarrow.nulls(len(texts), pyarrow.string()),
                 "text": batch["text"],
                 "reason": pyarrow.nulls(len(texts), pyarrow.string()),
-                "characters": [len(text) for text in texts],
+                "characters": pyarrow.compute.utf8_length(batch["text"]).cast(pyarrow.int64()),
                 "text_hash": sketches.text_hashes,
                 "bands": sketches.bands,
             }
