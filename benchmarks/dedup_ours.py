@@ -66,9 +66,7 @@ def sketch_file(source: Path, stage_file: Path, threshold: float, advance: Advan
     options = pyarrow.json.ReadOptions(use_threads=False, block_size=BYTES_AT_ONCE)
     with (
         pyarrow.json.open_json(source, options) as batches,
-        pyarrow.parquet.ParquetWriter(
-            stage_file, schema, compression="zstd", use_dictionary=False, write_statistics=False
-        ) as out,
+        pyarrow.parquet.ParquetWriter(stage_file, schema, **writing) as out,
     ):
         for batch in batches:
             texts = batch["text"].to_pylist()

@@ -22,11 +22,11 @@ from gpt2lab.webtext.build_options import BuildOptions as BuildOptions
 from gpt2lab.webtext.duplicates.find import KINDS, Decisions, find_duplicates
 from gpt2lab.webtext.engine import ray_cluster
 from gpt2lab.webtext.extract_stage import extract_all, identity, options_key
+from gpt2lab.webtext.page_stage import Settings
 from gpt2lab.webtext.pages.page import InputFile
 from gpt2lab.webtext.pages.read import input_files
 from gpt2lab.webtext.quality.filters import rules_of
 from gpt2lab.webtext.tables import read_batches, read_notes
-from gpt2lab.webtext.takedown import read_takedown_list
 from gpt2lab.webtext.write_stage import RemovedExample, Tally, write_documents
 
 SITES_IN_REPORT = 1000
@@ -76,8 +76,7 @@ def build(inputs: Sequence[Path], out: Path, options: BuildOptions | None = None
     another build works in the same folder.
     """
     options = options or BuildOptions()
-    if options.takedown:
-        read_takedown_list(options.takedown)  # a list that can't be read must stop the build before it begins
+    Settings.of(options)  # a list or set that can't be read must stop the build before it begins
     files = input_files(inputs, except_under=out)
     key = _key(files, options)
     with locked_folder(out, "build"):

@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 
 from gpt2lab.datasets.evaluation_texts import named_set
 from gpt2lab.webtext.build_options import BuildOptions
@@ -47,7 +49,7 @@ class Settings:
             tuple(rule for rule in rules if rule.name in _LOWER_BOUNDS),
             read_takedown_list(options.takedown) if options.takedown else TakedownList(),
             TakedownList(domains=frozenset(options.drop_domains)),
-            read_evaluation_grams(dict(map(named_set, options.decontaminate))) if options.decontaminate else None,
+            _evaluation_grams(options.decontaminate),
         )
 
     @contextmanager
@@ -58,6 +60,16 @@ class Settings:
             yield
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
+
+
+def _evaluation_grams(sets: tuple[str, ...]) -> EvaluationGrams | None:
+    named = [(name, path, path.stat().st_mtime_ns if path.exists() else 0) for name, path in map(named_set, sets)]
+    return _read_evaluation_grams(tuple(named)) if named else None
+
+
+@lru_cache(maxsize=1)  # one worker has many tasks
+def _read_evaluation_grams(named: tuple[tuple[str, Path, int], ...]) -> EvaluationGrams:
+    return read_evaluation_grams({name: path for name, path, _ in named})
 
 
 def document_id(source_file: str, offset: int) -> str:
