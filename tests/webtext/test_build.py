@@ -11,10 +11,11 @@ import pyarrow.parquet
 import pytest
 from tests.webtext.prose import prose
 
-from gpt2lab.base.errors import BadInput, BadOption, UserError
+from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.datasets.documents import read_documents
+from gpt2lab.webtext import extract_stage
 from gpt2lab.webtext.build import BuildOptions, build
-from gpt2lab.webtext.page_stage import document_id
+from gpt2lab.webtext.page_stage import document_id, row_of
 
 
 @pytest.fixture
@@ -90,6 +91,7 @@ def test_every_record_is_kept_or_removed_with_a_reason(pages, tmp_path):
     assert report.funnel == {
         "found": 10,
         "read": 8,
+        "wanted": 8,
         "worth extracting": 8,
         "passed the filters": 5,
         "without url duplicates": 5,
@@ -186,14 +188,42 @@ def test_a_build_killed_at_any_moment_and_run_again_gives_the_same_bytes(many_pa
     assert tree(out) == tree(tmp_path / "whole")
 
 
-def test_a_worker_that_dies_ends_the_build_with_one_line(many_pages, tmp_path, monkeypatch):
-    monkeypatch.setattr("gpt2lab.webtext.workers._start_worker", die)
-    with pytest.raises(UserError, match="a worker process died"):
-        build([many_pages], tmp_path / "out", BuildOptions(workers=2))
+def test_a_worker_that_is_killed_costs_no_page(many_pages, tmp_path):
+    build([many_pages], tmp_path / "whole", BuildOptions(filters=("paper",), workers=2))
+    script = tmp_path / "run.py"
+    script.write_text(KILLED_BUILD)
+    run = subprocess.Popen([sys.executable, script, many_pages, tmp_path / "out"])
+    workers = []
+    while run.poll() is None and not workers:
+        children = psutil.Process(run.pid).children(recursive=True)
+        workers = [child for child in children if child.num_threads() > 1]  # one of them watches the parent
+        time.sleep(0.002)
+    if workers:
+        workers[-1].kill()
+    assert run.wait() == 0
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
-def die(*_: object) -> None:
-    os._exit(9)
+def deadly(item, settings):
+    """What a segmentation fault in somebody's parser does."""
+    if "07" in item.source_file:
+        os._exit(9)
+    return row_of(item, settings)
+
+
+def test_a_page_that_kills_its_reader_is_removed_and_all_others_are_kept(many_pages, tmp_path, monkeypatch):
+    monkeypatch.setattr("gpt2lab.webtext.extract_stage._extract", deadly_extract)
+    report = build([many_pages], tmp_path / "out", BuildOptions(filters=("paper",), workers=2))
+    assert report.removed["file: reading it killed the reader"] == 1
+    assert report.pages == 60
+
+
+def deadly_extract(task, options, advance):
+    extract_stage.row_of = deadly
+    REAL_EXTRACT(task, options, advance)
+
+
+REAL_EXTRACT = extract_stage._extract
 
 
 def test_a_page_that_breaks_the_extractor_is_removed_and_the_run_goes_on(pages, tmp_path, monkeypatch):
@@ -239,6 +269,62 @@ def test_evaluation_sets_are_kept_out_and_the_story_says_so(tmp_path):
     assert report.funnel["not contaminated"] == 1
 
 
+def test_urls_that_no_library_can_read_are_still_urls(tmp_path):
+    urls = [
+        "https://xn--a-.com/page",
+        "http://][:@",
+        "http://[::1]a b-@",
+        "http://xn--x/",
+        "",
+        "javascript:void(0)",
+        "x" * 9999,
+    ]
+    lines = [json.dumps({"text": prose(n), "url": url}) for n, url in enumerate(urls, 1)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    report = build([tmp_path / "a.jsonl"], tmp_path / "out", BuildOptions(filters=("paper",), workers=1))
+    assert report.kept == len(urls)
+
+
+def test_a_folder_whose_name_is_no_utf_8_is_an_input_like_others(tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    (folder / "a.txt").write_text(prose(1))
+    assert build([folder], tmp_path / "out", BuildOptions(filters=("paper",), workers=1)).kept == 1
+
+
+def test_dropped_domains_and_takedowns_are_counted_apart_and_known_in_any_spelling(tmp_path):
+    urls = [
+        "https://en.wikipedia.org./wiki/A",
+        "http://X.example.org/",
+        "https://b\u00fccher.example/",
+        "https://kept.example/",
+    ]
+    lines = [json.dumps({"text": prose(n), "url": url}) for n, url in enumerate(urls, 1)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    domains = ("Wikipedia.org", "example.org", "xn--bcher-kva.example")
+    options = BuildOptions(filters=("paper",), drop_domains=domains, workers=1)
+    report = build([tmp_path / "a.jsonl"], tmp_path / "out", options)
+    assert report.removed == {"dropped domain": 3}
+    assert [report.funnel[step] for step in ("found", "read", "wanted")] == [4, 4, 1]
+
+
+def test_one_file_more_leaves_most_stage_files_as_they_are(tmp_path):
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    for n in range(300):
+        (pages / f"{n:03d}.txt").write_text(prose(n % 100 + 1) + " x" * 40_000)
+    options = BuildOptions(filters=("none",), workers=2)
+    build([pages], tmp_path / "out", options)
+    stage = tmp_path / "out" / "stages" / "extracted"
+    before = {file.name for file in stage.iterdir()}
+    (pages / "000-first.txt").write_text(prose(120))
+    build([pages], tmp_path / "out", options)
+    after = {file.name for file in stage.iterdir()}
+    assert len(after - before) <= 3
+    assert len(before - after) <= 3
+    assert len(before) > 20
+
+
 def test_no_input_is_one_clear_line(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match="nothing to read here"):
@@ -262,6 +348,13 @@ def test_no_input_is_one_clear_line(tmp_path):
         {"minimum_characters": -1},
         {"workers": -1},
         {"skip_elements": ("div[",)},
+        {"languages": ("xx",)},
+        {"language_confidence": 2.0},
+        {"drop_domains": ("https://x.org",)},
+        {"drop_domains": ("*.y.org",)},
+        {"decontaminate": ("a=x.txt", "a=y.txt")},
+        {"decontaminate_share": -0.1},
+        {"without_rules": ("stopwords",)},
     ],
 )
 def test_bad_options_are_refused_by_name(options):

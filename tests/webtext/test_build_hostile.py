@@ -49,6 +49,7 @@ def hostile_pages() -> dict[str, bytes]:
             b"walked", b"w\xe4lked"
         ),
         "no-such-charset.html": body.replace(b"<head>", b'<head><meta charset="klingon">'),
+        "long.txt": b"word and the to of " * 1_000_000,
         "empty.html": b"",
         "white.html": b" \n" * 1000,
         "bomb.html.gz": gzip.compress(b"\0" * (200 << 20)),

@@ -8,6 +8,7 @@ is written last and says that a build is finished.
 
 import hashlib
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,9 +20,10 @@ from typing import Any
 from gpt2lab.base.errors import BadInput
 from gpt2lab.base.files import locked_folder, read_json, write_json
 from gpt2lab.webtext.build_options import BuildOptions as BuildOptions
+from gpt2lab.webtext.build_options import with_absolute_paths
 from gpt2lab.webtext.duplicates.find import KINDS, Decisions, find_duplicates
 from gpt2lab.webtext.engine import ray_cluster
-from gpt2lab.webtext.extract_stage import extract_all, identity, options_key
+from gpt2lab.webtext.extract_stage import extract_all, identity, keep_only, options_key
 from gpt2lab.webtext.page_stage import Settings
 from gpt2lab.webtext.pages.page import InputFile
 from gpt2lab.webtext.pages.read import input_files
@@ -76,6 +78,8 @@ def build(inputs: Sequence[Path], out: Path, options: BuildOptions | None = None
     another build works in the same folder.
     """
     options = options or BuildOptions()
+    if options.ray:  # the machines of a cluster work in folders of their own
+        inputs, out, options = [path.absolute() for path in inputs], out.absolute(), with_absolute_paths(options)
     Settings.of(options)  # a list or set that can't be read must stop the build before it begins
     files = input_files(inputs, except_under=out)
     key = _key(files, options)
@@ -103,7 +107,7 @@ def _build(inputs: Sequence[Path], files: list[InputFile], out: Path, options: B
         bytes=tally.bytes,
         input_files=len(files),
         input_bytes=sum(file.size for file in files),
-        inputs=tuple(str(path.absolute()) for path in inputs),
+        inputs=tuple(_plain(path.absolute()) for path in inputs),
         seconds=seconds,
         worker_seconds=_worker_seconds(stage_files),
         options={name: _plain(value) for name, value in asdict(options).items()},
@@ -115,6 +119,7 @@ def _build(inputs: Sequence[Path], files: list[InputFile], out: Path, options: B
         clusters=decisions.cluster_sizes() if decisions else {},
     )
     write_json(out / "report.json", {"key": key, **asdict(report)})
+    keep_only(stage_files)
     return report
 
 
@@ -149,7 +154,7 @@ def _finished_report(out: Path, key: str) -> BuildReport | None:
 def _plain(value: Any) -> Any:
     """An option as JSON has it."""
     if isinstance(value, Path):
-        return str(value)
+        return os.fsencode(value).decode(errors="backslashreplace")
     return [_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
@@ -193,7 +198,8 @@ def _funnel(tally: Tally) -> dict[str, int]:
     funnel = {
         "found": pages,
         "read": pages - tally.unread,
-        "worth extracting": pages - tally.unread - tally.given_up,
+        "wanted": pages - tally.unread - tally.unwanted,
+        "worth extracting": pages - tally.unread - tally.unwanted - tally.given_up,
         "passed the filters": passed,
     }
     for reason, count in duplicates.items():

@@ -1,12 +1,14 @@
 """The options of `build`, checked when they are made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpt2lab.base.errors import BadOption
+from gpt2lab.datasets.evaluation_texts import named_set
 from gpt2lab.webtext.extraction.extract import EXTRACTORS, Extractor, check_selectors
 from gpt2lab.webtext.quality.filters import rules_of
 from gpt2lab.webtext.quality.language import MINIMUM_CONFIDENCE, check_languages
+from gpt2lab.webtext.takedown import domain_list
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class BuildOptions:
     without_rules: tuple[str, ...] = ()
     """rules or sets of rules to leave out of them"""
     minimum_characters: int = 128
-    """shorter texts are removed, unless filters is none"""
+    """the bound of the rule too_short (in web and paper): shorter texts are removed"""
     languages: tuple[str, ...] = ()
     """ISO 639-1 codes (en fr ...) of the languages to keep; none given: all"""
     language_confidence: float = MINIMUM_CONFIDENCE
@@ -60,8 +62,20 @@ class BuildOptions:
                 option = name.replace("_", "-")
                 raise BadOption(f"{option}: {getattr(self, name)} is no share; give a number between 0 and 1.")
         check_languages(self.languages)
+        domain_list(self.drop_domains, "drop-domains")
+        names = [named_set(given)[0] for given in self.decontaminate]
+        for name in names:
+            if names.count(name) > 1:
+                raise BadOption(f"decontaminate: two sets are called {name!r}; give NAME=PATH.")
         if self.minimum_characters < 0:
             raise BadOption(f"minimum-characters: {self.minimum_characters} is negative; give 0 or more.")
         if self.workers < 0:
             raise BadOption(f"workers: {self.workers} is too few; give 1 or more, or 0 for one a core.")
         check_selectors(self.skip_elements)
+
+
+def with_absolute_paths(options: BuildOptions) -> BuildOptions:
+    """The same options for processes that work in another folder."""
+    named = map(named_set, options.decontaminate)
+    sets = tuple(f"{name}={path.absolute()}" for name, path in named)
+    return replace(options, decontaminate=sets, takedown=options.takedown and options.takedown.absolute())

@@ -8,7 +8,10 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
+
+import xxhash
 
 from gpt2lab.base.files import remove_partial_files, sha256_of, whole_file
 from gpt2lab.base.progress import progress_bar
@@ -16,17 +19,29 @@ from gpt2lab.datasets.evaluation_texts import named_set
 from gpt2lab.webtext.build_options import BuildOptions
 from gpt2lab.webtext.duplicates.sketch import sketch
 from gpt2lab.webtext.page_stage import Settings, row_of
-from gpt2lab.webtext.pages.page import MIB, FilePart, InputFile
+from gpt2lab.webtext.pages.page import MIB, FilePart, InputFile, Unreadable
 from gpt2lab.webtext.pages.read import parts_of, read_pages
-from gpt2lab.webtext.tables import Row, TableWriter, batch_of_rows, extracted_schema
-from gpt2lab.webtext.workers import Advance, run_tasks
+from gpt2lab.webtext.tables import Row, TableWriter, batch_of_rows, extracted_schema, read_batches
+from gpt2lab.webtext.workers import Advance, run_tasks, survives
 
-STAGE_VERSION = 2  # a number to raise when the same input and options would give other rows
+STAGE_VERSION = 3  # a number to raise when the same input and options would give other rows
 TASKS = 64  # about so many for each build, so that workers end together ...
 SMALLEST_TASK, LARGEST_TASK = MIB // 16, 64 * MIB  # ... but none outside these bytes of input
 FILES_PER_TASK = 1000
 ROWS_AT_ONCE = 256
 CHARACTERS_AT_ONCE = 8 << 20
+DECIDING_PACKAGES = (
+    "fastwarc",
+    "ftfy",
+    "gpt2lab",
+    "lxml",
+    "newspaper4k",
+    "py3langid",
+    "rensa",
+    "resiliparse",
+    "trafilatura",
+)
+"""Other versions of them may make other rows"""
 NOT_DECIDING = frozenset(("workers", "ray"))
 """Options that change nothing in what comes out"""
 
@@ -49,7 +64,8 @@ def options_key(options: BuildOptions) -> str:
     deciding = {name: value for name, value in asdict(options).items() if name not in NOT_DECIDING}
     deciding["takedown"] = sha256_of(options.takedown) if options.takedown else None
     deciding["decontaminate"] = [(name, sha256_of(path)) for name, path in map(named_set, options.decontaminate)]
-    return hashlib.sha256(repr((STAGE_VERSION, sorted(deciding.items()))).encode()).hexdigest()
+    versions = [version(name) for name in DECIDING_PACKAGES]
+    return hashlib.sha256(repr((STAGE_VERSION, versions, sorted(deciding.items()))).encode()).hexdigest()
 
 
 def identity(file: InputFile) -> tuple[str, int, int]:
@@ -58,14 +74,10 @@ def identity(file: InputFile) -> tuple[str, int, int]:
 
 
 def extract_all(files: Sequence[InputFile], folder: Path, options: BuildOptions) -> list[Path]:
-    """The stage files of all input files, in their order; those that are there already stay, others go."""
+    """The stage files of all input files, in their order; those that are there already stay."""
     tasks = _tasks(files, folder, options)
-    wanted = {task.stage_file for task in tasks}
     folder.mkdir(parents=True, exist_ok=True)
     remove_partial_files(folder)
-    for path in folder.glob("*.parquet"):
-        if path not in wanted:
-            path.unlink()
     missing = [task for task in tasks if not task.stage_file.exists()]
     size = sum(task.size for task in tasks)
     with progress_bar("extract", size / 1e6, "MB") as bar:
@@ -77,8 +89,18 @@ def extract_all(files: Sequence[InputFile], folder: Path, options: BuildOptions)
             options.workers,
             lambda amount: bar.advance(amount / 1e6),
             options.ray,
+            _extract_without_killers,
         )
     return [task.stage_file for task in tasks]
+
+
+def keep_only(stage_files: Sequence[Path]) -> None:
+    """Delete what earlier builds of other input or options left beside the stage files of a finished one."""
+    wanted = set(stage_files)
+    for folder in {path.parent for path in stage_files}:
+        for path in folder.glob("*.parquet"):
+            if path not in wanted:
+                path.unlink()
 
 
 def _tasks(files: Sequence[InputFile], folder: Path, options: BuildOptions) -> list[Task]:
@@ -89,7 +111,10 @@ def _tasks(files: Sequence[InputFile], folder: Path, options: BuildOptions) -> l
 
 
 def _groups(files: Sequence[InputFile], largest: int) -> Iterator[tuple[FilePart, ...]]:
-    """Parts of large files, and small files together."""
+    """Parts of large files, and small files together.
+
+    Where a group ends is said by its last file's name, so a file more or less changes one group or two, not all after.
+    """
     group: list[FilePart] = []
     size = 0
     for file in files:
@@ -99,6 +124,9 @@ def _groups(files: Sequence[InputFile], largest: int) -> Iterator[tuple[FilePart
                 group, size = [], 0
             group.append(part)
             size += part.size
+            if xxhash.xxh3_64_intdigest(file.source_file.encode(errors="replace")) * largest < (part.size << 65):
+                yield tuple(group)
+                group, size = [], 0
     if group:
         yield tuple(group)
 
@@ -120,6 +148,24 @@ def _extract(task: Task, options: BuildOptions, advance: Advance) -> None:
                     writer.add(batch_of_rows(rows, schema))
             advance(part.size)
         writer.note({"seconds": json.dumps(settings.seconds)})
+
+
+def _extract_without_killers(task: Task, options: BuildOptions, advance: Advance) -> None:
+    """The stage file of a task that killed its process: of each part that does so alone, all that is said is that."""
+    settings = Settings.of(options)
+    schema = extracted_schema([rule.name for rule in settings.rules])
+    with whole_file(task.stage_file) as handle, TableWriter(handle, schema) as writer:
+        for part in task.parts:
+            alone = Task((part,), task.stage_file.with_suffix(".alone"))
+            if survives(_extract, (alone, options)):
+                for batch in read_batches(alone.stage_file):
+                    writer.add(batch)
+                alone.stage_file.unlink()
+            else:
+                killer = Unreadable(part.file.source_file, part.begin, None, "file: reading it killed the reader")
+                writer.add(batch_of_rows([row_of(killer, settings)], schema))
+        writer.note({"seconds": "{}"})
+    advance(task.size)
 
 
 def _in_batches(rows: Iterator[Row]) -> Iterator[list[Row]]:

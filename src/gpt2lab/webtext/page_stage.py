@@ -18,10 +18,13 @@ from gpt2lab.webtext.quality.filters import Removal, Rule, judge, rules_of
 from gpt2lab.webtext.quality.language import identify, wrong_language
 from gpt2lab.webtext.quality.repair import repair
 from gpt2lab.webtext.tables import Row
-from gpt2lab.webtext.takedown import TakedownList, read_takedown_list
+from gpt2lab.webtext.takedown import TakedownList, domain_list, read_takedown_list
 
 FIRST_LOOK = "first look"
 """The extractor of pages that were given up before a real one was asked"""
+
+TAKEDOWN, DROPPED = "takedown", "dropped domain"
+"""Why pages are not looked at"""
 
 _LOWER_BOUNDS = ("empty", "error_page", "too_short", "word_count")
 
@@ -48,7 +51,7 @@ class Settings:
             rules,
             tuple(rule for rule in rules if rule.name in _LOWER_BOUNDS),
             read_takedown_list(options.takedown) if options.takedown else TakedownList(),
-            TakedownList(domains=frozenset(options.drop_domains)),
+            domain_list(options.drop_domains, "drop-domains"),
             _evaluation_grams(options.decontaminate),
         )
 
@@ -86,26 +89,34 @@ def row_of(item: Page | Unreadable, settings: Settings) -> Row:
         "offset": item.index,
     }
     if settings.takedown.covers(item.url):
-        return row | {"reason": "takedown"}
+        return row | {"reason": TAKEDOWN}
     if isinstance(item, Unreadable):
         return row | {"reason": item.reason, "text": repair(item.excerpt)}
     row |= {"date": item.date}
     if settings.dropped.covers(item.url):
-        return row | {"reason": "dropped domain"}
+        return row | {"reason": DROPPED}
     try:
         row |= _judged(item, settings)
-    except Exception as error:  # other people's parsers on other people's pages: one page must not end the run
+        row["characters"] = len(row["text"])
+        if row.get("reason") is None:
+            _add_what_is_compared(row, settings)
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # other people's parsers on other people's pages; a panic in Rust is no Exception
         why = str(error) if isinstance(error, PageRefused) else type(error).__name__
-        row |= {"extractor": settings.options.extractor, "reason": f"extractor failed: {why}"}
-    row["characters"] = len(row.get("text") or "")
-    if row.get("reason") is None:
-        row["url_key"] = url_key(item.url) if item.url and settings.options.url_duplicates else None
-        if settings.evaluation:
-            with settings.clock("contamination"):
-                verdict = settings.evaluation.share(row["text"]).verdict(settings.options.decontaminate_share)
-            if verdict:
-                row["contaminated_by"], row["contamination"] = verdict
+        return row | {"extractor": settings.options.extractor, "reason": f"extractor failed: {why}"}
     return row
+
+
+def _add_what_is_compared(row: Row, settings: Settings) -> None:
+    """Of a text that passed: what tells pages of one address, and the evaluation set it holds too much of."""
+    if row["url"] and settings.options.url_duplicates:
+        row["url_key"] = url_key(row["url"])
+    if settings.evaluation:
+        with settings.clock("contamination"):
+            verdict = settings.evaluation.share(row["text"]).verdict(settings.options.decontaminate_share)
+        if verdict:
+            row["contaminated_by"], row["contamination"] = verdict
 
 
 def _judged(page: Page, settings: Settings) -> Row:

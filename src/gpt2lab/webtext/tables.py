@@ -116,7 +116,8 @@ def _storable(value: Any) -> Any:
 def read_batches(file: Path, columns: list[str] | None = None) -> Iterator[pyarrow.RecordBatch]:
     """Stream a Parquet file's rows in batches, all columns or some."""
     with pyarrow.parquet.ParquetFile(file) as table:
-        yield from table.iter_batches(512, columns=columns)
+        for group in range(table.num_row_groups):  # a batch would go on over the end of one, however long its texts
+            yield from table.iter_batches(512, row_groups=[group], columns=columns)
 
 
 def read_notes(file: Path) -> dict[str, str]:

@@ -1,10 +1,11 @@
 """Pages that their owners asked to have left out: a list that `build` honours before it looks at a page's text."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from gpt2lab.base.errors import BadInput
+from gpt2lab.base.errors import BadInput, BadOption
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class TakedownList:
         """Whether a page's address is on the list, whatever its scheme and port and the case of its host."""
         if not url:
             return False
-        address = _address(_split(url) or SplitResult("", "", url, "", ""))
+        address = _address(_split(url.strip()) or SplitResult("", "", url, "", ""))
         host = address.partition("/")[0]
         parents = (host.split(".", n)[n] for n in range(host.count(".") + 1))
         return (
@@ -51,8 +52,17 @@ def read_takedown_list(path: Path) -> TakedownList:
         elif "://" in entry or parts.path:
             pages.add(_address(parts))
         else:
-            domains.add(parts.hostname.lower())
+            domains.add(_ascii_host(parts.hostname))
     return TakedownList(frozenset(domains), frozenset(pages), tuple(beginnings))
+
+
+def domain_list(domains: Sequence[str], option: str) -> TakedownList:
+    """All pages of some domains and of what is below them; raises BadOption for what is no domain."""
+    for domain in domains:
+        parts = _split(f"https://{domain}")
+        if parts is None or not parts.hostname or "." not in domain or set(domain) & set("/*:@ "):
+            raise BadOption(f"{option}: {domain!r} is no domain; give the likes of example.org.")
+    return TakedownList(domains=frozenset(map(_ascii_host, domains)))
 
 
 def _split(url: str) -> SplitResult | None:
@@ -65,4 +75,13 @@ def _split(url: str) -> SplitResult | None:
 def _address(parts: SplitResult) -> str:
     """Host in small letters, path and query: what two spellings of one address share."""
     query = f"?{parts.query}" if parts.query else ""
-    return f"{(parts.hostname or '').lower()}{parts.path or '/'}{query}"
+    return f"{_ascii_host(parts.hostname or '')}{parts.path or '/'}{query}"
+
+
+def _ascii_host(host: str) -> str:
+    """One spelling of a host: small letters, punycode, no dot at its end."""
+    host = host.lower().rstrip(".")
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError:
+        return host

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -22,11 +22,14 @@ def run_tasks(
     workers: int,
     advance: Advance,
     ray: str | None = None,
+    bereaved: Callable[..., None] | None = None,
 ) -> None:
     """Call `function(*task, advance)` for every task, in `workers` processes (0: one a core), first ones first.
 
     With the address of a Ray cluster the tasks run there, one a core; it must see the same files under the same names.
-    Raises BadInput when a process dies, and whatever a task raises.
+    When a process dies, what is left is done one task at a time, each in a process of its own, and
+    `bereaved(*task, advance)` is called here for each task that dies again. Without it raises BadInput when a process
+    dies; raises whatever a task raises.
     """
     if ray is not None:
         return _run_on_ray(function, tasks, ray, advance)
@@ -35,12 +38,34 @@ def run_tasks(
         for task in tasks:
             function(*task, advance)
         return None
+    left = _run_in_pool(function, tasks, workers, advance)
+    if left and bereaved is None:
+        raise BadInput(
+            "a worker process died (out of memory?); the files that were done are kept. Run the same command again with"
+            " --workers 1."
+        )
+    for task in left:
+        if _run_in_pool(function, [task], 1, advance) and bereaved:
+            bereaved(*task, advance)
+    return None
+
+
+def survives(function: Callable[..., None], task: tuple[Any, ...]) -> bool:
+    """Whether a process of its own that does one task lives to its end."""
+    return not _run_in_pool(function, [task], 1, lambda _: None)
+
+
+def _run_in_pool(
+    function: Callable[..., None], tasks: Sequence[tuple[Any, ...]], workers: int, advance: Advance
+) -> list[tuple[Any, ...]]:
+    """The tasks that were left when a process died, in their order; none where all went well."""
     # Not "fork": a forked child of a process with threads (pyarrow has some) may hang.
     context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
     done_by_workers = context.Value("q", 0)
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(done_by_workers,))
     try:
-        pending = {pool.submit(_run, function, task) for task in tasks}
+        task_of = {pool.submit(_run, function, task): task for task in tasks}
+        pending = set(task_of)
         seen = 0
         while pending:
             finished, pending = wait(pending, LOOKS_EVERY_SECONDS, FIRST_EXCEPTION)
@@ -49,14 +74,16 @@ def run_tasks(
             seen = done
             for one in finished:
                 one.result()
+                del task_of[one]
     except BrokenProcessPool:
-        raise BadInput(
-            "a worker process died (out of memory?); the files that were done are kept. Run the same command again with"
-            " --workers 1."
-        ) from None
+        return [task for future, task in task_of.items() if not _did(future)]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return None
+    return []
+
+
+def _did(future: Future[None]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
 
 
 def _run_on_ray(

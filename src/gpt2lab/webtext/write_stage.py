@@ -15,7 +15,7 @@ from gpt2lab.base.files import whole_folder
 from gpt2lab.base.progress import progress_bar
 from gpt2lab.webtext.duplicates.find import KINDS, Decisions, FileDecisions
 from gpt2lab.webtext.links.url_rules import site_of
-from gpt2lab.webtext.page_stage import FIRST_LOOK
+from gpt2lab.webtext.page_stage import DROPPED, FIRST_LOOK, TAKEDOWN
 from gpt2lab.webtext.tables import TableWriter, documents_schema, read_batches, removed_schema, text_bytes
 
 FILE_BYTES = 256 << 20
@@ -44,6 +44,8 @@ class Tally:
     characters: int = 0
     bytes: int = 0
     unread: int = 0
+    unwanted: int = 0
+    """taken down or of a dropped domain: not looked at"""
     given_up: int = 0
     """after the first look"""
     removed: Counter[str] = field(default_factory=Counter)
@@ -151,7 +153,9 @@ def _count_kept(tally: Tally, rows: pyarrow.RecordBatch) -> None:
 def _count_removed(tally: Tally, rows: pyarrow.RecordBatch) -> None:
     reasons = rows["reason"].to_pylist()
     tally.removed.update(reasons)
-    tally.unread += rows["extractor"].null_count
+    unwanted = sum(reason in (TAKEDOWN, DROPPED) for reason in reasons)
+    tally.unwanted += unwanted
+    tally.unread += rows["extractor"].null_count - unwanted
     tally.given_up += pc.sum(pc.equal(rows["extractor"], FIRST_LOOK)).as_py() or 0
     for number, reason in enumerate(reasons):
         if len(tally.examples[reason]) < EXAMPLES_PER_REASON:

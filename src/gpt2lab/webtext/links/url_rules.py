@@ -90,7 +90,7 @@ def read_link(text: str, dropped_domains: frozenset[str] = frozenset()) -> Link 
     url = canonical_url(text)
     if url is None:
         return "url: malformed"
-    host = url.host or ""
+    host = _host(url)
     domain = _domain_of(host)
     if domain is None:
         return "url: host without a public suffix"
@@ -119,8 +119,16 @@ def _key(canonical: str) -> str:
 def site_of(text: str) -> str | None:
     """The registered domain of a web address, as example.co.uk for https://www.example.co.uk/a; None: it has none."""
     url = canonical_url(text.strip()) if _WEB.match(text.strip()) else None
-    domain = _domain_of(url.host) if url and url.host else None
+    domain = _domain_of(_host(url)) if url else None
     return domain.registered if domain else None
+
+
+def _host(url: yarl.URL) -> str:
+    """In Unicode, unless it is made up: what begins with xn-- may be no punycode."""
+    try:
+        return url.host or ""
+    except ValueError:
+        return url.raw_host or ""
 
 
 def canonical_url(text: str) -> yarl.URL | None:
@@ -141,7 +149,7 @@ def canonical_url(text: str) -> yarl.URL | None:
         if not url.raw_host or not 0 < (url.port or 0) < 65_536:
             return None
         return url
-    except ValueError:
+    except (ValueError, IndexError):  # yarl raises the latter for http://][:@
         return None
 
 

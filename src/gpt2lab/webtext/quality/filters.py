@@ -177,7 +177,7 @@ def judge(text: str, title: str, rules: tuple[Rule, ...]) -> Judgement:
         value = rule.measure(looked_at)
         if value is None:
             continue
-        scores[rule.name] = value
+        scores[rule.name] = float(value)  # a large int fits no column of float32, a large float does
         if not rule.passes(value):
             return Judgement(Removal(rule.name, value), scores)
     return Judgement(None, scores)

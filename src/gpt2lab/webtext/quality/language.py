@@ -55,7 +55,7 @@ def check_languages(codes: tuple[str, ...]) -> None:
     known = set(_identifier().labels) - {_NO_LANGUAGE} if codes else set()
     for code in codes:
         if code not in known:
-            raise BadOption(f"language: {code!r} is no language known here; choose of {', '.join(sorted(known))}.")
+            raise BadOption(f"languages: {code!r} is no language known here; choose of {', '.join(sorted(known))}.")
 
 
 def _sample(text: str) -> str:
