@@ -1,6 +1,6 @@
 # make demo          the whole way once, from web pages to a talking model (about 10 minutes)
 # make test          the test suite (under 10 minutes; needs Python 3.11+ and make, nothing else)
-# make test-interop  what needs a browser (chromium) beside Python
+# make test-interop  what needs a browser (chromium) or a Ray cluster beside Python
 # make check         format, lint, types, storeys, generated docs
 # make docs          write docs/cli.md again        make format   write the code in one style
 # make bench-NAME    a benchmark beside its peers, e.g. make bench-fetch BENCH="--json fetch.json"

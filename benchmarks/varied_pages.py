@@ -8,6 +8,7 @@ import gzip
 import io
 import random
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def real_pages(data: Path = SHARED_DATA) -> list[str]:
         with path.open("rb") as handle:
             records = ArchiveIterator(handle, record_types=WarcRecordType.response, auto_decode="all")
             found += [record.reader.read() for record in records if (record.http_content_type or "").endswith("html")]
+    if not found:
+        sys.exit(f"error: {data}: the pages to vary are not here; give --data FOLDER with web-extract/ and warc/.")
     return [page for data in found if (page := decode_page(data)) and len(page) < 1 << 20]
 
 

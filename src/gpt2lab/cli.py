@@ -108,7 +108,7 @@ def _build() -> Callable[..., None]:
         """Make clean documents of pages and texts: extract, filter, remove duplicates, keep the reasons.
 
         Args:
-            inputs: files or folders of .txt .md .html .jsonl(.gz/.zst) .parquet .warc(.gz)
+            inputs: files or folders of .txt .md .html .htm .jsonl (.gz .zst .xz .bz2 too), .parquet, .warc .wet (.gz)
             out: folder for documents/, removed/ and the report
             json: print the report as JSON
         """
