@@ -179,6 +179,57 @@ def test_a_killed_run_leaves_nothing_that_changes_the_next(collection, tmp_path)
         assert removals(find_duplicates(files, scratch, 0.8), files) == expected
 
 
+def test_ids_may_be_of_any_length_and_script(tmp_path):
+    rows = [{"id": id_, "text": "the same"} for id_ in ("page 10", "page 9", "ß" * 40, "日", "a")]
+    files = write_stage_files(tmp_path / "stage", rows, 2)
+    found = removals(find_duplicates(files, tmp_path / "scratch", 0.8), files)
+    assert found == {row["id"]: ("exact duplicate", "a", 1.0) for row in rows[:4]}
+    rows = [{"id": id_, "text": "the same"} for id_ in ("日", "ß" * 40)]
+    files = write_stage_files(tmp_path / "other", rows, 2)
+    assert removals(find_duplicates(files, tmp_path / "scratch", 0.8), files) == {
+        "日": ("exact duplicate", "ß" * 40, 1.0)
+    }
+
+
+FILL_THE_DISK = """
+import resource, sys
+from pathlib import Path
+from gpt2lab.base.errors import NoSpace
+from gpt2lab.webtext.duplicates import find
+limit, scratch = int(sys.argv[1]), Path(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    find.find_duplicates([Path(name) for name in sys.argv[3:]], scratch, 0.8)
+    print("done")
+except NoSpace as error:
+    print(error)
+"""
+
+
+def fill_the_disk(files: list[Path], scratch: Path, limit: int) -> str:
+    command = [sys.executable, "-c", FILL_THE_DISK, str(limit), str(scratch), *map(str, files)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment, timeout=60)
+    (line,) = done.stdout.splitlines()
+    assert not scratch.exists()
+    return line
+
+
+@pytest.mark.parametrize(("limit", "what"), [(1_500, "hashes of URLs"), (12_000, "band hashes"), (100_000, "grams")])
+def test_a_disk_that_fills_up_is_one_line_that_names_the_folder(collection, tmp_path, limit, what):
+    files, scratch = write_stage_files(tmp_path / "stage", collection, 100), tmp_path / "scratch"
+    assert fill_the_disk(files, scratch, limit).startswith(f"{scratch}: the disk is full ("), what
+    assert fill_the_disk(files, scratch, 10_000_000) == "done"
+
+
+def test_a_disk_that_fills_up_with_groups_is_one_line_that_names_the_folder(tmp_path):
+    """All in the same group in all bands: their hashes compress well, the groups are larger than all else."""
+    rows = [{"id": f"{n:04d}", "text": "z " * n} for n in range(5, 605)]
+    files, scratch = write_stage_files(tmp_path / "stage", rows, 600), tmp_path / "scratch"
+    assert fill_the_disk(files, scratch, 60_000).startswith(f"{scratch}: the disk is full (")
+    assert fill_the_disk(files, scratch, 10_000_000) == "done"
+
+
 def test_a_hundred_thousand_equal_documents_take_seconds(tmp_path):
     rows = [{"id": f"{n:024x}", "text": "the same page again and again and again"} for n in range(100_000)]
     files = write_stage_files(tmp_path / "stage", rows, 50_000)

@@ -19,6 +19,7 @@ import pyarrow
 import pyarrow.parquet
 import xxhash
 
+from gpt2lab.base.errors import explain_full_disk
 from gpt2lab.base.progress import Bar, progress_bar
 from gpt2lab.webtext.duplicates.gram_file import GramFile, gram_sets
 from gpt2lab.webtext.duplicates.groups import Groups, Numbers, group_by_hash, groups_of, load_groups, write_hashes
@@ -30,7 +31,7 @@ _URL, _EXACT, _NEAR = 1, 2, 3
 ROWS_AT_ONCE = 512
 DOCUMENTS_A_FILE = 1 << 17
 HASHES_A_QUERY = 1 << 20  # several bands go into one query while they are not more; some 170 bytes each in Daft
-GROUPS = "groups.npy"
+GROUPS = "groups"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def find_duplicates(stage_files: Sequence[Path], scratch: Path, threshold: float
     the end. A near duplicate may be less similar than `threshold` to that one, connected to it by others.
 
     `scratch` is emptied before and removed after. Where Daft is connected to a Ray cluster, all its machines must see
-    it.
+    it. Raises NoSpace when its disk is full.
     """
     with _emptied(scratch), progress_bar("duplicates", unit="steps") as bar:
         documents = _list_documents(stage_files, scratch, threshold)
@@ -133,9 +134,10 @@ def find_similar_pairs(stage_files: Sequence[Path], scratch: Path, threshold: fl
 @contextmanager
 def _emptied(scratch: Path) -> Iterator[None]:
     shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
     try:
-        yield
+        with explain_full_disk(scratch):
+            scratch.mkdir(parents=True)
+            yield
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -170,7 +172,7 @@ def _list_documents(stage_files: Sequence[Path], scratch: Path, threshold: float
                 taken = batch["reason"].is_null()
                 some = batch.filter(taken)
                 rows.append((np.flatnonzero(taken.to_numpy(zero_copy_only=False)) + before).astype(np.int32))
-                ids.append(np.array(some["id"].to_pylist(), np.bytes_))
+                ids.append(np.array([id_.encode() for id_ in some["id"].to_pylist()], np.bytes_))
                 characters.append(some["characters"].to_numpy())
                 hashes.add(some, starts[-1])
                 before += len(batch)

@@ -36,16 +36,16 @@ class Groups:
 
     def save(self, path: Path) -> None:
         """Write them to a file that `load_groups` reads."""
-        with path.open("wb") as handle:
-            np.save(handle, self.starts)
-            np.save(handle, self.members)
+        with path.open("wb") as handle:  # not by numpy.save, whose errors don't say when the disk is full
+            for numbers in (np.array([len(self.starts)]), self.starts, self.members):
+                handle.write(numbers.data)
 
 
 def load_groups(path: Path) -> Groups:
     """What `Groups.save` wrote."""
-    with path.open("rb") as handle:
-        starts = np.load(handle)
-        return Groups(np.load(handle), starts)
+    numbers = np.fromfile(path, np.int64)
+    end = 1 + int(numbers[0])
+    return Groups(numbers[end:], numbers[1:end])
 
 
 def write_hashes(path: Path, hashes: Sequence[Hashes], documents: Numbers) -> None:
