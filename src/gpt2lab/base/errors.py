@@ -1,6 +1,7 @@
 """The one way to fail: a `UserError` says what is wrong, where, and what to do. The CLI prints it as one line."""
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ def explain_full_disk(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise NoSpace(
-                f"{path}: the disk is full ({error.strerror}); nothing half-written was left and what was there before"
+                f"{path}: the disk is full ({os.strerror(error.errno)}); nothing half-written was left and what was there before"
                 " is whole. Free some space and run the same command again."
             ) from error
         raise
