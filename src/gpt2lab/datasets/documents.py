@@ -1,6 +1,6 @@
 """The documents that `build` makes and every later stage reads: Parquet files with a column `text`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +8,7 @@ import pyarrow
 import pyarrow.parquet
 
 from gpt2lab.base.errors import BadInput
-
-ROWS_AT_ONCE = 256
+from gpt2lab.datasets.texts import ROWS_AT_ONCE, suffix_of
 
 
 @dataclass(frozen=True)
@@ -22,19 +21,23 @@ class Document:
     source_file: str
 
 
-def document_files(place: Path) -> list[Path]:
-    """The Parquet files at `place`: a file, a folder of them, or a folder that `build` wrote; in sorted order.
+def document_files(place: Path, suffixes: tuple[str, ...] = (".parquet",), below: bool = False) -> list[Path]:
+    """The files of documents at `place`: a file, a folder of them, or a folder that `build` wrote; in sorted order.
 
-    Raises BadInput when there are none.
+    In a folder those count that have one of `suffixes`, compressed or not; with `below` those in its folders, too; none
+    that is hidden. Raises BadInput when there are none.
     """
     if place.is_file():
         return [place]
     if not place.exists():
         raise BadInput(f"{place}: no such file or folder.")
     folder = place / "documents" if (place / "documents").is_dir() else place
-    files = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+    paths = folder.rglob("*") if below else folder.iterdir()
+    files = sorted(path for path in paths if suffix_of(path) in suffixes and path.is_file())
+    files = [path for path in files if not any(name.startswith(".") for name in path.relative_to(folder).parts)]
     if not files:
-        raise BadInput(f"{place}: no documents here (*.parquet); make them with `gpt2lab build`.")
+        kinds = " ".join(f"*{suffix}" for suffix in suffixes)
+        raise BadInput(f"{place}: no documents here ({kinds}); make them with `gpt2lab build`.")
     return files
 
 
@@ -46,11 +49,12 @@ def read_documents(place: Path) -> Iterator[Document]:
     """
     files = document_files(place)
     for file in files:
-        _check(file)
+        check_documents(file)
     return _stream(files)
 
 
-def _check(file: Path) -> None:
+def check_documents(file: Path) -> None:
+    """Raise BadInput unless `file` is a Parquet file with a column `text` of text."""
     try:
         schema = pyarrow.parquet.read_schema(file)
     except (pyarrow.ArrowException, OSError) as error:
@@ -62,18 +66,28 @@ def _check(file: Path) -> None:
         raise BadInput(f"{file}: column 'text' holds {kind}, not text.")
 
 
+def read_columns(
+    file: Path, columns: Sequence[str], row_groups: Sequence[int] | None = None
+) -> Iterator[pyarrow.RecordBatch]:
+    """Those of `columns` that a Parquet file has, some rows at a time. Raises BadInput where it is damaged."""
+    try:
+        with pyarrow.parquet.ParquetFile(file) as table:
+            there = [name for name in columns if name in table.schema_arrow.names]
+            yield from table.iter_batches(ROWS_AT_ONCE, row_groups=row_groups, columns=there)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise BadInput(f"{file}: damaged ({str(error).splitlines()[0]}); build it again.") from None
+
+
 def _stream(files: list[Path]) -> Iterator[Document]:
     for file in files:
-        with pyarrow.parquet.ParquetFile(file) as table:
-            columns = [name for name in ("id", "text", "url", "source_file") if name in table.schema_arrow.names]
-            row = 0
-            for batch in table.iter_batches(ROWS_AT_ONCE, columns=columns):
-                for record in batch.to_pylist():
-                    if record["text"] is not None:
-                        yield Document(
-                            str(record.get("id", f"{file.name}:{row}")),
-                            record["text"],
-                            record.get("url"),
-                            record.get("source_file") or file.name,
-                        )
-                    row += 1
+        row = 0
+        for batch in read_columns(file, ("id", "text", "url", "source_file")):
+            for record in batch.to_pylist():
+                if record["text"] is not None:
+                    yield Document(
+                        str(record.get("id", f"{file.name}:{row}")),
+                        record["text"],
+                        record.get("url"),
+                        record.get("source_file") or file.name,
+                    )
+                row += 1

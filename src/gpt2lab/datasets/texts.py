@@ -14,7 +14,7 @@ import pyarrow.parquet
 from gpt2lab.base.errors import BadInput
 
 LONGEST_LINE_BYTES = 1 << 28
-_ROWS_AT_ONCE = 256
+ROWS_AT_ONCE = 256
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 
 Record = dict[str, Any]
@@ -70,7 +70,7 @@ def read_parquet_records(path: Path) -> Iterator[tuple[int, Record]]:
             names = table.schema_arrow.names
             columns = ["text"] if "text" in names else None  # what else is there may be large
             number = 0
-            for batch in table.iter_batches(_ROWS_AT_ONCE, columns=columns):
+            for batch in table.iter_batches(ROWS_AT_ONCE, columns=columns):
                 for record in batch.to_pylist():
                     yield number, record
                     number += 1

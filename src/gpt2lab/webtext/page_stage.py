@@ -121,7 +121,7 @@ def _add_what_is_compared(row: Row, settings: Settings) -> None:
 
 def _judged(page: Page, settings: Settings) -> Row:
     if page.kind == "text":
-        return _judged_text(Extracted("", page.content, "plain text", None, None), settings)
+        return _judged_text(Extracted("", page.content, "plain text", None), settings)
     with settings.clock("parse"):
         look = Look(page.content, settings.options.skip_elements)
     if settings.options.extractor in SLOW_EXTRACTORS:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gpt2lab.webtext.duplicates.shingles import Hashes, shingles
+from gpt2lab.webtext.duplicates.shingles import shingles
+from gpt2lab.webtext.word_hashes import Hashes
 
 
 class GramFile:

@@ -8,14 +8,11 @@ import numpy.typing as npt
 from rensa import RMinHash
 
 from gpt2lab.webtext.duplicates.shingles import shingles
+from gpt2lab.webtext.word_hashes import Hashes, Numbers, mix
 
 PERMUTATIONS = 128  # at most: some are left over, and not made, when they fill no band
 SEED = 1
 RECALL = 0.995  # of pairs exactly at the threshold; more above it
-
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-_MIXER = np.uint64(0xD6E8FEB86659FD93)
-_HALF = np.uint64(32)
 
 
 @dataclass(frozen=True)
@@ -59,21 +56,16 @@ def band_recall(similarity: float, rows: int, bands: int) -> float:
     return float(1 - (1 - similarity**rows) ** bands)
 
 
-def min_hashes(
-    grams: npt.NDArray[np.uint64], offsets: npt.NDArray[np.int64], permutations: int
-) -> npt.NDArray[np.uint32]:
+def min_hashes(grams: Hashes, offsets: Numbers, permutations: int) -> npt.NDArray[np.uint32]:
     """MinHash digests, a row of `permutations` for each set grams[offsets[n]:offsets[n + 1]]; repeats do no harm."""
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(grams, offsets.astype(np.uint64), permutations, SEED)
     return np.array(matrix.to_rows(), np.uint32).reshape(-1, permutations)
 
 
-def band_hashes(digests: npt.NDArray[np.uint32], rows: int) -> npt.NDArray[np.uint64]:
+def band_hashes(digests: npt.NDArray[np.uint32], rows: int) -> Hashes:
     """One hash for each band of `rows` digests; shape (texts, bands), little-endian."""
     banded = digests.reshape(len(digests), -1, rows).astype(np.uint64)
     hashes = np.tile(np.arange(banded.shape[1], dtype=np.uint64), (len(banded), 1))  # no two bands are alike
     for row in range(rows):
-        hashes = hashes * _MULTIPLIER + banded[:, :, row]
-    hashes ^= hashes >> _HALF
-    hashes *= _MIXER
-    hashes ^= hashes >> _HALF
+        mix(hashes, banded[:, :, row])
     return hashes.astype("<u8")

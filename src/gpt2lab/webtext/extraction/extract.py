@@ -10,7 +10,7 @@ from gpt2lab.base.errors import BadOption
 from gpt2lab.webtext.extraction.article import find_article
 from gpt2lab.webtext.extraction.clean_text import clean_text as clean_text
 from gpt2lab.webtext.extraction.clean_text import without_surrogates
-from gpt2lab.webtext.extraction.page_facts import linked_data, page_date, page_language, page_title
+from gpt2lab.webtext.extraction.page_facts import linked_data, page_date, page_title
 from gpt2lab.webtext.extraction.page_tree import MAXIMUM_TAGS, PageTree, check_size, parse_page
 from gpt2lab.webtext.extraction.page_tree import PageRefused as PageRefused
 from gpt2lab.webtext.extraction.peers import html_without, with_newspaper, with_resiliparse, with_trafilatura
@@ -36,14 +36,13 @@ _SCANT_TEXT = 300
 class Extracted:
     """The title of a page, "" when it has none, its text, and what made the text: the extractor, or a part of `auto`.
 
-    `date` is the day (YYYY-MM-DD) of publication and `language` the language tag, both only as the page declares them.
+    `date` is the day (YYYY-MM-DD) of publication, only as the page declares it.
     """
 
     title: str
     text: str
     extractor: str
     date: str | None
-    language: str | None
 
 
 class Look:
@@ -71,7 +70,7 @@ class Look:
         return clean_text(with_resiliparse(self._mended_html(), main_content=False))
 
     def extract(self, extractor: Extractor = "auto", url: str | None = None) -> Extracted:
-        """Title, text, date and language of the page; the text is "" when the extractor finds none, and not cleaned.
+        """Title, text and date of the page; the text is "" when the extractor finds none, and not cleaned.
 
         `auto` finds the article by rules of our own (`article.py`), `trafilatura` (precision mode), `newspaper` and
         `resiliparse` are others' ways to do so; `all-text` keeps everything visible, for sites that article
@@ -90,9 +89,9 @@ class Look:
             text = with_resiliparse(self._mended_html(), main_content=extractor == "resiliparse")
         root = self._page.root
         if root is None:
-            return Extracted("", text, name, None, None)
+            return Extracted("", text, name, None)
         title = " ".join(clean_text(page_title(root)).split())
-        return Extracted(title, text, name, page_date(root), page_language(root))
+        return Extracted(title, text, name, page_date(root))
 
     def _with_html_tag(self) -> str:
         """HTML5 does without the <html> tag, with trafilatura no text is found then."""

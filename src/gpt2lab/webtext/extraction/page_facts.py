@@ -1,4 +1,4 @@
-"""What a page declares about itself: title, date and language; never a guess."""
+"""What a page declares about itself: title, date and linked data; never a guess."""
 
 import json
 import re
@@ -8,7 +8,6 @@ from typing import Any
 from lxml import etree
 
 _DATE = re.compile(r"\s*(\d{4})-?(\d\d)-?(\d\d)(?!\d)")
-_LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8}){0,3}")
 _LONGEST_LINKED_DATA = 1_000_000
 
 _PUBLISHED = (
@@ -43,12 +42,6 @@ def page_title(root: etree._Element) -> str:
     if title is None:
         title = root.find(".//title")
     return "" if title is None else " ".join("".join(title.itertext()).split())
-
-
-def page_language(root: etree._Element) -> str | None:
-    """The language tag on <html>, as written there; None where it is missing or none."""
-    declared = (root.get("lang") or root.get("xml:lang") or "").strip()
-    return declared if _LANGUAGE.fullmatch(declared) else None
 
 
 def page_date(root: etree._Element) -> str | None:

@@ -16,7 +16,8 @@ from rbloom import Bloom
 from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.base.files import read_json, whole_file, write_json
 from gpt2lab.base.progress import progress_bar
-from gpt2lab.webtext.overlap.grams import HASH_VERSION, WORDS_PER_GRAM, Hashes, batches, hash_grams
+from gpt2lab.webtext.overlap.grams import HASH_VERSION, WORDS_PER_GRAM, batches, hash_grams
+from gpt2lab.webtext.word_hashes import Hashes
 
 FALSE_POSITIVES = 1e-8
 BITS_A_GRAM = 38.4

@@ -5,29 +5,22 @@ long document may hold a whole test item and still have a small share of its own
 document covers counts as much. Long items are taken in passages of PASSAGE_GRAMS, so that a copied part of one is seen.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from gpt2lab.base.errors import BadInput
-from gpt2lab.base.files import whole_file
 from gpt2lab.datasets.evaluation_texts import read_evaluation_texts
 from gpt2lab.webtext.overlap.gram_table import GramTable
-from gpt2lab.webtext.overlap.grams import HASH_VERSION, Hashes, batches, hash_grams
+from gpt2lab.webtext.overlap.grams import batches, hash_grams
+from gpt2lab.webtext.word_hashes import Hashes, Numbers
 
 PASSAGE_GRAMS = 200
 FEWEST_GRAMS = 8
 """So many different grams make a hit: 15 words in a row. Less is a quotation or a phrase that everybody uses."""
 MOST_ITEMS_OF_A_GRAM = 10
 """A gram of more passages than this is a set's template ("Question: Which of the following ..."), and no evidence."""
-DEFAULT_SHARE = 0.5
-
-_Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -46,7 +39,7 @@ class Contamination:
     item_set: str | None = None
     item: int | None = None
 
-    def verdict(self, share: float = DEFAULT_SHARE) -> tuple[str, float] | None:
+    def verdict(self, share: float) -> tuple[str, float] | None:
         """The set a document has to go for and the larger of its shares; None where it may stay."""
         if self.set is not None and self.grams >= FEWEST_GRAMS and self.share >= max(share, self.item_share):
             return self.set, self.share
@@ -61,21 +54,13 @@ class EvaluationGrams:
 
     names: tuple[str, ...]
     table: GramTable
-    first_passage: _Numbers
+    first_passage: Numbers
     """for each gram of the table where its passages begin in `passages`, and one number more: the end"""
-    passages: _Numbers
-    passage_grams: _Numbers
+    passages: Numbers
+    passage_grams: Numbers
     """different grams of each passage, without those of templates"""
-    passage_set: _Numbers
-    passage_item: _Numbers
-
-    @property
-    def digest(self) -> str:
-        """Changes when a set, its name or the way of hashing does: part of what a build is resumed by."""
-        known = hashlib.sha256(repr((HASH_VERSION, self.names)).encode())
-        for numbers in (self.table.hashes, self.first_passage, self.passages, self.passage_set):
-            known.update(np.ascontiguousarray(numbers).tobytes())
-        return known.hexdigest()
+    passage_set: Numbers
+    passage_item: Numbers
 
     def share(self, text: str) -> Contamination:
         """What a document has in common with the sets."""
@@ -104,30 +89,6 @@ class EvaluationGrams:
             int(self.passage_item[passages[best]]),
         )
 
-    def save(self, path: Path) -> None:
-        """Write one .npz file, without pickle, whole or not at all."""
-        with whole_file(path) as handle:
-            np.savez(handle, names=np.array(self.names, np.str_), hash_version=HASH_VERSION, **self._arrays())
-
-    @classmethod
-    def load(cls, path: Path) -> "EvaluationGrams":
-        """Read what `save` wrote. Raises BadInput when it is something else."""
-        try:
-            with np.load(path) as saved:
-                if int(saved["hash_version"]) != HASH_VERSION:
-                    raise BadInput(f"{path}: hashed by another version of gpt2lab; give the sets themselves.")
-                names = tuple(map(str, saved["names"]))
-                table = GramTable.of_sorted(saved["hashes"])
-                return cls(names, table, *(saved[name] for name in _INDEX))
-        except (OSError, ValueError, KeyError) as error:
-            raise BadInput(f"{path}: not the grams of evaluation sets ({error}).") from None
-
-    def _arrays(self) -> dict[str, Any]:
-        return {"hashes": self.table.hashes} | {name: getattr(self, name) for name in _INDEX}
-
-
-_INDEX = ("first_passage", "passages", "passage_grams", "passage_set", "passage_item")
-
 
 def read_evaluation_grams(sets: Mapping[str, Path]) -> EvaluationGrams:
     """The grams of the evaluation sets in some files, by the names that reasons of removal will give.
@@ -135,7 +96,7 @@ def read_evaluation_grams(sets: Mapping[str, Path]) -> EvaluationGrams:
     Raises BadInput for a file that can't be read.
     """
     grams: list[Hashes] = []
-    passage_of: list[_Numbers] = []
+    passage_of: list[Numbers] = []
     passage_set: list[int] = []
     passage_item: list[int] = []
     for number, path in enumerate(sets.values()):

@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gpt2lab.webtext.overlap.grams import Hashes
+from gpt2lab.webtext.word_hashes import Hashes, Numbers
 
 _PLACES_A_GRAM = 16
 _FEWEST_BITS, _MOST_BITS = 10, 27  # 1 KiB to 128 MiB
-
-Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class GramTable:
         may_have[_first_bits(hashes, may_have.size)] = True
         return cls(hashes, may_have)
 
-    def find(self, grams: Hashes) -> tuple[Places, Places]:
+    def find(self, grams: Hashes) -> tuple[Numbers, Numbers]:
         """Which of `grams` are in the table, ascending, and each one's place in `hashes`."""
         if not self.hashes.size:
             return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -55,5 +53,5 @@ class GramTable:
         return cls(np.load(folder / "hashes.npy", mmap_mode="r"), np.load(folder / "may_have.npy", mmap_mode="r"))
 
 
-def _first_bits(hashes: Hashes, size: int) -> Places:
+def _first_bits(hashes: Hashes, size: int) -> Numbers:
     return (hashes >> np.uint64(65 - size.bit_length())).view(np.int64)

@@ -1,7 +1,4 @@
-"""8-grams of lower-cased alphanumeric words as 64-bit hashes, by array operations: no Python object a word.
-
-A word's hash mixes its UTF-8 bytes, eight at a time; a gram's is the polynomial of its words' hashes modulo 2**64.
-"""
+"""8-grams of lower-cased alphanumeric words, as 64-bit hashes by array operations: no Python object a word."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,21 +6,14 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
+
+from gpt2lab.webtext.word_hashes import LANE, Hashes, Numbers, fold, hash_runs, runs
 
 WORDS_PER_GRAM = 8
-HASH_VERSION = 1
+HASH_VERSION = 2
 """Changes when the hash of a gram does: saved hashes of another version say nothing."""
 
-Hashes = npt.NDArray[np.uint64]
-Counts = npt.NDArray[np.int64]
-
-BATCH_BYTES = 1 << 20
-_POWER = np.uint64(0x9FB21C651E98DF25)
-_LANE = 8  # bytes of a word that are hashed at once
-_LONG_WORD_BYTES = 32
-_FIRST_BYTES = np.array([(1 << 8 * length) - 1 for length in range(_LANE + 1)], np.uint64)
-"""Masks of the first 0 to 8 bytes of a little-endian number."""
+BATCH_BYTES = 1 << 19  # of twice that less stays in a cache: 4 % slower
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 _TO_WORDS = bytes(ord(chr(byte).lower()) * chr(byte).isalnum() for byte in range(128)) + bytes(range(128, 256))
 """ASCII lower-cased, 0 for what is in no word; other bytes as they are."""
@@ -36,7 +26,7 @@ def normalise(text: str) -> str:
     return _NOT_ALPHANUMERIC.sub(" ", text.lower()).strip()
 
 
-def hash_grams(texts: Sequence[str]) -> tuple[Hashes, Counts]:
+def hash_grams(texts: Sequence[str]) -> tuple[Hashes, Numbers]:
     """The hashes of all 8-grams of `normalise(text)` of every text, one after the other, and how many each text has.
 
     Two different grams have the same hash once in about 2**64 pairs.
@@ -44,18 +34,7 @@ def hash_grams(texts: Sequence[str]) -> tuple[Hashes, Counts]:
     if not texts:
         return np.empty(0, np.uint64), np.empty(0, np.int64)
     words, words_of = _hash_words(texts)
-    ends = np.cumsum(words_of)
-    if len(words) < WORDS_PER_GRAM:
-        return np.empty(0, np.uint64), np.zeros(len(texts), np.int64)
-    grams = words
-    for width in (1, 2, 4):  # grams of 2, then 4, then 8 words
-        grams = grams[:-width] * np.uint64(pow(int(_POWER), width, 1 << 64)) + grams[width:]
-    if len(texts) > 1:
-        within = np.ones(len(words), bool)
-        for k in range(1, WORDS_PER_GRAM):
-            within[ends[words_of >= k] - k] = False
-        grams = grams[within[: len(grams)]]
-    return grams, np.maximum(words_of - (WORDS_PER_GRAM - 1), 0)
+    return fold(words, words_of, WORDS_PER_GRAM), np.maximum(words_of - (WORDS_PER_GRAM - 1), 0)
 
 
 def batches(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -83,7 +62,7 @@ def _kinds() -> npt.NDArray[np.uint8]:
     return kinds
 
 
-def _hash_words(texts: Sequence[str]) -> tuple[Hashes, Counts]:
+def _hash_words(texts: Sequence[str]) -> tuple[Hashes, Numbers]:
     """Hashes of all words of all texts, one text after the other, and how many each text has."""
     encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
     codes, capitals = _codes_of_words(encoded)
@@ -91,19 +70,20 @@ def _hash_words(texts: Sequence[str]) -> tuple[Hashes, Counts]:
         for place in np.unique(np.searchsorted(_ends(encoded), capitals, side="right")).tolist():
             encoded[place] = texts[place].lower().encode("utf-8", "surrogatepass")
         codes, _ = _codes_of_words(encoded)
-    starts, hashes = _hash_runs(codes)
+    starts, lengths = runs(codes != 0)
     words_before = np.searchsorted(starts, _ends(encoded))
-    return hashes, np.diff(words_before, prepend=0)
+    return hash_runs(codes, starts, lengths), np.diff(words_before, prepend=0)
 
 
-def _ends(encoded: Sequence[bytes]) -> Counts:
+def _ends(encoded: Sequence[bytes]) -> Numbers:
     """Where each text ends, its separator included."""
     return np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)) + len(_SEPARATOR))
 
 
-def _codes_of_words(encoded: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], Counts]:
-    """The texts' bytes with a 0 for each that is in no word; the places of letters beyond ASCII to be lower-cased."""
-    codes = np.frombuffer(bytearray(_SEPARATOR.join([*encoded, b""])).translate(_TO_WORDS), np.uint8)
+def _codes_of_words(encoded: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], Numbers]:
+    """The texts' bytes with a 0 for each that is in no word, and some more; letters beyond ASCII to be lower-cased."""
+    joined = bytearray(_SEPARATOR.join([*encoded, bytes(LANE)]))
+    codes = np.frombuffer(joined.translate(_TO_WORDS), np.uint8)
     if all(map(bytes.isascii, encoded)):
         return codes, np.empty(0, np.int64)
     kinds = _kinds()
@@ -124,31 +104,3 @@ def _codes_of_words(encoded: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], Co
         for place, there in enumerate((outside, outside, outside & longer, outside & longest)):
             codes[leads[there] + place] = 0
     return codes, np.concatenate(capitals)
-
-
-def _hash_runs(codes: npt.NDArray[np.uint8]) -> tuple[Counts, Hashes]:
-    """Where the runs of codes other than 0 start, and their hashes; the last code has to be 0."""
-    inside = codes != 0
-    edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
-    if inside[0]:
-        edges = np.concatenate([[0], edges])
-    starts, lengths = edges[0::2], edges[1::2] - edges[0::2]
-    padded = np.concatenate([codes, np.zeros(_LANE, np.uint8)])
-    lanes = np.ndarray(codes.size, "<u8", padded, strides=(1,))  # the eight bytes from each place on, unaligned
-    hashes = _mixed(lanes[starts] & _FIRST_BYTES[np.minimum(lengths, _LANE)])
-    longer = np.flatnonzero(lengths > _LANE)
-    for at in range(_LANE, _LONG_WORD_BYTES, _LANE):
-        lane = lanes[starts[longer] + at] & _FIRST_BYTES[np.minimum(lengths[longer] - at, _LANE)]
-        hashes[longer] = _mixed(hashes[longer] * _POWER + lane)
-        longer = longer[lengths[longer] > at + _LANE]
-    for word in longer.tolist():
-        start = starts[word]
-        hashes[word] = xxhash.xxh3_64_intdigest(codes[start : start + lengths[word]].tobytes())
-    return starts, hashes
-
-
-def _mixed(hashes: Hashes) -> Hashes:
-    """Each bit spread over all (SplitMix64's end: Steele, Lea & Flood 2014); different numbers stay different."""
-    hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return hashes ^ (hashes >> np.uint64(31))

@@ -15,8 +15,9 @@ from gpt2lab.base.progress import progress_bar
 from gpt2lab.datasets.evaluation_texts import named_set, read_evaluation_texts
 from gpt2lab.webtext.overlap.bloom import FALSE_POSITIVES, fill_filter, load_filter, save_filter
 from gpt2lab.webtext.overlap.gram_table import GramTable
-from gpt2lab.webtext.overlap.grams import WORDS_PER_GRAM, Counts, Hashes, batches, hash_grams, normalise
+from gpt2lab.webtext.overlap.grams import WORDS_PER_GRAM, batches, hash_grams, normalise
 from gpt2lab.webtext.overlap.training_texts import Part, read_part, training_parts
+from gpt2lab.webtext.word_hashes import Hashes, Numbers
 from gpt2lab.webtext.workers import Advance, run_tasks
 
 EXAMPLES = 3
@@ -143,7 +144,7 @@ class _TestSet:
     name: str
     path: Path
     grams: Hashes
-    grams_of: Counts
+    grams_of: Numbers
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,7 @@ def paper_key(name: str) -> str | None:
     return next((key for words, key in known.items() if words in plain), None)
 
 
-def _hash_all(texts: Iterable[str]) -> tuple[Hashes, Counts]:
+def _hash_all(texts: Iterable[str]) -> tuple[Hashes, Numbers]:
     hashed = [hash_grams(batch) for batch in batches(texts)]
     return (
         np.concatenate([*(grams for grams, _ in hashed), np.empty(0, np.uint64)]),
@@ -300,7 +301,7 @@ def _own_share(test: _TestSet, own_train: Path, workers: int) -> float:
     return _share(int(found[np.searchsorted(table.hashes, test.grams)].sum()), test.grams.size)
 
 
-def _count_by_item(overlapping: npt.NDArray[np.bool_], grams_of: Counts) -> Counts:
+def _count_by_item(overlapping: npt.NDArray[np.bool_], grams_of: Numbers) -> Numbers:
     before = np.concatenate([[0], np.cumsum(overlapping)])
     ends = np.cumsum(grams_of)
     return np.asarray(before[ends] - before[ends - grams_of], np.int64)

@@ -4,15 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow
 import pyarrow.parquet
 
 from gpt2lab.base.errors import BadInput
+from gpt2lab.datasets.documents import check_documents, document_files, read_columns
 from gpt2lab.datasets.texts import read_json_lines, read_plain_pieces, suffix_of
 from gpt2lab.webtext.overlap.grams import WORDS_PER_GRAM, normalise
 
 _SUFFIXES = (".parquet", ".jsonl", ".txt", ".md")
-_ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ def training_parts(inputs: Sequence[Path]) -> list[Part]:
 
     Raises BadInput when one is absent, holds no texts, or is no Parquet file with a column `text`.
     """
-    return [part for place in inputs for file in _files(place) for part in _parts(file)]
+    return [part for place in inputs for file in document_files(place, _SUFFIXES, below=True) for part in _parts(file)]
 
 
 def read_part(part: Part) -> Iterator[str]:
@@ -43,44 +42,19 @@ def read_part(part: Part) -> Iterator[str]:
             return _plain_texts(part.path)
 
 
-def _files(place: Path) -> list[Path]:
-    if place.is_file():
-        return [place]
-    if not place.exists():
-        raise BadInput(f"{place}: no such file or folder.")
-    folder = place / "documents" if (place / "documents").is_dir() else place
-    files = sorted(path for path in folder.rglob("*") if suffix_of(path) in _SUFFIXES and path.is_file())
-    files = [path for path in files if not any(name.startswith(".") for name in path.relative_to(folder).parts)]
-    if not files:
-        raise BadInput(f"{place}: no documents here ({' '.join(_SUFFIXES)}); make them with `gpt2lab build`.")
-    return files
-
-
 def _parts(file: Path) -> list[Part]:
     if suffix_of(file) != ".parquet":
         return [Part(file)]
-    try:
-        with pyarrow.parquet.ParquetFile(file) as table:
-            names, groups = table.schema_arrow.names, table.num_row_groups
-            rows = [table.metadata.row_group(group).num_rows for group in range(groups)]
-            kind = table.schema_arrow.field("text").type if "text" in names else None
-    except (pyarrow.ArrowException, OSError) as error:
-        raise BadInput(f"{file}: not a Parquet file ({str(error).splitlines()[0]}).") from None
-    if kind is None:
-        raise BadInput(f"{file}: no column 'text' (it has {', '.join(names)}); run `gpt2lab build` on it first.")
-    if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
-        raise BadInput(f"{file}: column 'text' holds {kind}, not text.")
-    return [Part(file, (group,), sum(rows[:group])) for group in range(groups)]
+    check_documents(file)
+    table = pyarrow.parquet.read_metadata(file)
+    rows = [table.row_group(group).num_rows for group in range(table.num_row_groups)]
+    return [Part(file, (group,), sum(rows[:group])) for group in range(len(rows))]
 
 
 def _parquet_texts(part: Part) -> Iterator[str]:
-    try:
-        with pyarrow.parquet.ParquetFile(part.path) as table:
-            for batch in table.iter_batches(_ROWS_AT_ONCE, row_groups=list(part.row_groups), columns=["text"]):
-                for text in batch.column(0).to_pylist():
-                    yield text or ""
-    except (pyarrow.ArrowException, OSError) as error:
-        raise BadInput(f"{part.path}: damaged ({str(error).splitlines()[0]}); build it again.") from None
+    for batch in read_columns(part.path, ["text"], part.row_groups):
+        for text in batch.column(0).to_pylist():
+            yield text or ""
 
 
 def _json_texts(path: Path) -> Iterator[str]:
