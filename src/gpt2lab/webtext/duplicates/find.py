@@ -24,7 +24,7 @@ from gpt2lab.base.progress import Bar, progress_bar
 from gpt2lab.webtext.duplicates.gram_file import GramFile, gram_sets
 from gpt2lab.webtext.duplicates.groups import Groups, Numbers, group_by_hash, groups_of, load_groups, write_hashes
 from gpt2lab.webtext.duplicates.near import Clusters, cluster, similar_pairs
-from gpt2lab.webtext.duplicates.shingles import Hashes
+from gpt2lab.webtext.word_hashes import Hashes
 
 KINDS = (None, "url duplicate", "exact duplicate", "near duplicate")
 _URL, _EXACT, _NEAR = 1, 2, 3

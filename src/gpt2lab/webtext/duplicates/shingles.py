@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from gpt2lab.webtext.word_hashes import LANE, Numbers, fold, hash_runs, mix, runs
-from gpt2lab.webtext.word_hashes import Hashes as Hashes
+from gpt2lab.webtext.word_hashes import LANE, Hashes, Numbers, fold, hash_runs, mix, runs
 
 WORDS_PER_GRAM = 5
 BYTES_AT_ONCE = 1 << 18  # what numpy makes of it on the way still fits a core's cache
