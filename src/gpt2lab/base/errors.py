@@ -31,7 +31,7 @@ def explain_full_disk(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise NoSpace(
-                f"{path}: the disk is full ({os.strerror(error.errno)}); nothing half-written was left and what was there"
-                " before is whole. Free some space and run the same command again."
+                f"{path}: the disk is full ({os.strerror(error.errno)}); nothing half-written was left and what was"
+                " there before is whole. Free some space and run the same command again."
             ) from error
         raise
