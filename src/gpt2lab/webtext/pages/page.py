@@ -59,7 +59,10 @@ class Page:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """What could not be read: a record, a stretch (reason `damaged: ...`), or (`file: ...`) a file from here on."""
+    """What could not be read: a record, a stretch (reason `damaged: ...`), or (`file: ...`) a file from here on.
+
+    `excerpt` shows the beginning of it, or tells the place and what else is particular to it.
+    """
 
     source_file: str
     index: int

@@ -1,7 +1,7 @@
 """Rows of a Parquet file become pages."""
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, repeat
 from typing import Any
 
@@ -12,6 +12,7 @@ from gpt2lab.webtext.pages.jsonl import DATE_COLUMNS, date_of
 from gpt2lab.webtext.pages.page import LARGEST_TEXT_BYTES, MIB, DamageError, FilePart, Page, Unreadable
 
 ROWS_AT_ONCE = 64
+DATES_AT_ONCE = 256
 DAMAGED_PARQUET = (OSError, ValueError, KeyError, OverflowError, pyarrow.ArrowException)
 """What pyarrow raises for wrong bytes: besides its own errors, Python's for values that Python can't hold."""
 
@@ -34,14 +35,16 @@ def read_parquet(part: FilePart, text_column: str) -> Iterator[Page | Unreadable
         for group in range(part.begin, len(sizes) if part.end is None else part.end):
             first = index = sum(sizes[:group])
             try:
-                dates_of_rows = chain(zip(*(_dates(table, group, name) for name in dates), strict=False), repeat(()))
-                for row, dates_of_row in zip(_rows(table, group, columns), dates_of_rows, strict=False):
+                dates_of_rows = chain(
+                    zip(*(chain.from_iterable(_dates(table, group, name)) for name in dates), strict=False), repeat(())
+                )
+                rows = chain.from_iterable(zip(*values, strict=True) for values in _columns(table, group, columns))
+                for row, dates_of_row in zip(rows, dates_of_rows, strict=False):
                     yield _page_of_row(source, index, row, text_column, dates_of_row)
                     index += 1
             except DAMAGED_PARQUET as error:
-                rows = f"rows {index:,} to {first + sizes[group]:,}"
-                reason = "damaged: a row group that can't be read"
-                yield Unreadable(source, index, None, reason, f"{rows}: {first_line(error)}")
+                lost = f"rows {index:,} to {first + sizes[group]:,}: {first_line(error)}"
+                yield Unreadable(source, index, None, "damaged: a row group that can't be read", lost)
 
 
 def first_line(error: BaseException) -> str:
@@ -65,20 +68,22 @@ def _may_be_dates(schema: pyarrow.Schema, name: str) -> bool:
     return any(is_it(kind) for is_it in (types.is_string, types.is_large_string, types.is_timestamp, types.is_date))
 
 
-def _dates(table: pyarrow.parquet.ParquetFile, group: int, name: str) -> Iterator[Any]:
+def _dates(table: pyarrow.parquet.ParquetFile, group: int, name: str) -> Iterator[Iterable[Any]]:
     """Read apart from the texts, so that a damaged one costs no text."""
     try:
-        for (value,) in _rows(table, group, [name]):
-            yield value
+        for (values,) in _columns(table, group, [name], DATES_AT_ONCE):
+            yield values
     except DAMAGED_PARQUET:
-        yield from repeat(None)
+        yield repeat(None)
 
 
-def _rows(table: pyarrow.parquet.ParquetFile, group: int, columns: list[str]) -> Iterator[tuple[Any, ...]]:
-    """Values of some columns; the error in place of a value that Python can't hold."""
-    for batch in table.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns):
+def _columns(
+    table: pyarrow.parquet.ParquetFile, group: int, columns: list[str], rows: int = ROWS_AT_ONCE
+) -> Iterator[list[list[Any]]]:
+    """Values of some columns, so many rows at a time; the error in place of a value that Python can't hold."""
+    for batch in table.iter_batches(rows, row_groups=[group], columns=columns):
         names = batch.schema.names
-        yield from zip(*(_values(batch.column(names.index(name))) for name in columns), strict=True)
+        yield [_values(batch.column(names.index(name))) for name in columns]
 
 
 def _values(column: pyarrow.Array) -> list[Any]:
@@ -99,10 +104,10 @@ def _value(scalar: pyarrow.Scalar) -> Any:
 def _page_of_row(
     source: str, index: int, row: tuple[Any, ...], text_column: str, dates: tuple[Any, ...]
 ) -> Page | Unreadable:
-    for value in row:
-        if isinstance(value, UnicodeDecodeError):  # in a url, too: a takedown list must not miss it
-            return Unreadable(source, index, None, "line: not valid UTF-8", value.object[:400].decode(errors="replace"))
     text, url = row if len(row) > 1 else (row[0], None)
+    bad = url if isinstance(url, UnicodeDecodeError) else text  # a takedown list must not miss a url
+    if isinstance(bad, UnicodeDecodeError):
+        return Unreadable(source, index, None, "line: not valid UTF-8", bad.object[:400].decode(errors="replace"))
     if not isinstance(text, str):
         return Unreadable(source, index, None, f"line: no text in column {text_column!r}")
     if len(text) > LARGEST_TEXT_BYTES:
