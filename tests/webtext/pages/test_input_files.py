@@ -60,6 +60,14 @@ def test_a_file_is_read_once_by_whatever_way_it_is_reached(tmp_path, monkeypatch
     assert names(ways) == names(ways[::-1]) == ["b.txt"]
 
 
+def test_a_link_may_give_a_file_the_name_that_tells_its_format(tmp_path):
+    write(tmp_path / "blobs" / "0a1b")
+    (tmp_path / "snapshots").mkdir()
+    (tmp_path / "snapshots" / "a.txt").symlink_to("../blobs/0a1b")
+    (file,) = input_files([tmp_path])
+    assert (file.source_file, file.format, file.size) == ("snapshots/a.txt", "text", 1)
+
+
 def test_broken_and_circular_links_are_told_one_by_one(tmp_path):
     for name, target in {"a.txt": "nowhere", "b.txt": "nowhere", "c.txt": "c.txt", "d": ".", "e": "."}.items():
         (tmp_path / name).symlink_to(target)

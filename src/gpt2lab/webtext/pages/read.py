@@ -73,8 +73,11 @@ def input_files(inputs: Sequence[Path], except_under: Path | None = None) -> lis
                 excepted = True
                 continue
             name = _printable(path.relative_to(given).as_posix() if is_folder else path.name)
-            # Of two ways to a file always the same one, whatever the order of inputs and folders
-            found[real_paths[-1]] = min(found.get(real_paths[-1], (name, path)), (name, path))
+            # Of two ways to a file one whose name tells its format, and always the same one
+            known = found.setdefault(real_paths[-1], (name, path))
+            if known != (name, path):
+                ways = (known, (name, path))
+                found[real_paths[-1]] = min(ways, key=lambda way: (format_of(way[1]) is None, *way))
     names_of_files = _unique_names(found)
     files = [_input_file(path, names_of_files[real]) for real, (_, path) in found.items()]
     if not any(file.format for file in files):
