@@ -1,17 +1,20 @@
 import gzip
 import os
+import signal
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 import zstandard
+from fastwarc import ArchiveIterator
 
 from gpt2lab.base.errors import BadInput
-from gpt2lab.webtext.pages import compressed, jsonl, plain, warc
+from gpt2lab.webtext.pages import compressed, gzip_members, jsonl, plain, warc
 from gpt2lab.webtext.pages.page import Page, Unreadable, decode_page
-from gpt2lab.webtext.pages.read import input_files, read_pages
+from gpt2lab.webtext.pages.read import input_files, parts_of, read_pages
 
 PROSE = "Der Bär — “said” the naïve fox — 東京.\n"
 
@@ -82,22 +85,25 @@ def test_what_cannot_be_read_is_reported_with_its_reason(tmp_path):
     write(tmp_path / "cut.jsonl.zst", zstandard.compress(b'{"text": "ok"}\n' * 9)[:-2])
     write(tmp_path / "not.parquet", b"PAR1 not at all")
     pyarrow.parquet.write_table(pyarrow.table({"body": ["x"]}), tmp_path / "no-text.parquet")
-    found = {(item.source_file, item.reason) for item in read_all(tmp_path) if isinstance(item, Unreadable)}
-    parquet_reason = next(reason for name, reason in found if name == "not.parquet")
-    assert parquet_reason.startswith("file: can't be read (Parquet magic bytes not found")
-    assert found == {
-        ("gone.txt", "file: can't be read (No such file or directory)"),
-        ("binary.txt", "file: binary, not text"),
-        ("bad-utf8.txt", "file: not valid UTF-8 at byte 5"),
-        ("empty.txt", "file: empty"),
-        ("picture.png", "file: type .png is not read"),
-        ("lines.jsonl", "line: not valid JSON"),
-        ("lines.jsonl", "line: no text in column 'text'"),
-        ("cut.jsonl.gz", "file: cut short after 32 bytes in the line at byte 135"),
-        ("cut.jsonl.zst", "file: cut short after 29 bytes in the line at byte 0"),
-        ("not.parquet", parquet_reason),
-        ("no-text.parquet", "file: no column 'text' (it has body)"),
-    }
+    found = [
+        (item.source_file, item.reason, item.excerpt) for item in read_all(tmp_path) if isinstance(item, Unreadable)
+    ]
+    why_no_parquet = next(excerpt for name, _, excerpt in found if name == "not.parquet")
+    assert why_no_parquet.startswith("Parquet magic bytes not found")
+    assert found == [
+        ("bad-utf8.txt", "file: not valid UTF-8", "at byte 5"),
+        ("binary.txt", "file: binary, not text", ""),
+        ("cut.jsonl.gz", "file: cut short", "after 32 bytes, in the line at byte 135"),
+        ("cut.jsonl.zst", "file: cut short", "after 29 bytes, in the line at byte 0"),
+        ("empty.txt", "file: empty", ""),
+        ("gone.txt", "file: can't be read (No such file or directory)", ""),
+        ("lines.jsonl", "line: not valid JSON", '{"text": "cut'),
+        ("lines.jsonl", "line: no text in column 'text'", "[1]"),
+        ("lines.jsonl", "line: no text in column 'text'", '{"text": null}'),
+        ("no-text.parquet", "file: no column 'text'", "it has body"),
+        ("not.parquet", "file: can't be read", why_no_parquet),
+        ("picture.png", "file: type .png is not read", ""),
+    ]
     assert [page.source_file for page in pages(tmp_path)] == ["cut.jsonl.gz"] * 9 + ["lines.jsonl"]
 
 
@@ -114,13 +120,6 @@ def test_no_input_is_one_clear_line(tmp_path):
     write(tmp_path / "a.png", b"x")
     with pytest.raises(BadInput, match="nothing to read here"):
         input_files([tmp_path])
-
-
-def test_files_of_one_name_in_two_inputs_stay_apart(tmp_path):
-    first, second = write(tmp_path / "1" / "a.txt", b"x"), write(tmp_path / "2" / "a.txt", b"y")
-    names = [file.source_file for file in input_files([first.parent, second.parent])]
-    assert names == [first.as_posix(), second.as_posix()]
-    assert len(input_files([first, first.parent])) == 1
 
 
 def test_only_whole_html_responses_of_status_200_are_pages(tmp_path):
@@ -148,6 +147,57 @@ def test_index_of_a_warc_record_is_its_byte_offset_and_unique_where_members_hold
         assert zlib.decompressobj(31).decompress(data[page.index :], 1000).startswith(b"WARC/1.0")
     one_member = pages(write(tmp_path / "b.warc.gz", gzip.compress(gzip.decompress(data))))
     assert len({page.index for page in one_member}) == len(one_member) == 22
+
+
+def test_records_of_one_member_never_have_the_number_of_another_ones(tmp_path):
+    record = warc_record("conversion", b"a")
+    dense, thin = gzip.compress(record * 2000), gzip.compress(record)
+    assert len(dense) < 2000  # more records than bytes
+    path = write(tmp_path / "a.warc.gz", thin + dense + thin * 2000)
+    indexes = [item.index for item in read_all(path)]
+    assert len(set(indexes)) == len(indexes) == 4001
+    assert indexes[: 1 + len(dense)] == [0, *range(len(thin), len(thin + dense))]
+    assert max(indexes) < 1 << 63
+    assert min(indexes[1 + len(dense) : 2001]) == (1 << 52) + len(thin)
+    (file,) = input_files([path])
+    parts = parts_of(file, 1000)
+    assert len(parts) > 10
+    assert [item.index for part in parts for item in read_pages(part)] == indexes
+
+
+def test_a_plan_for_one_long_member_reads_no_more_of_it_than_it_must(tmp_path, monkeypatch):
+    monkeypatch.setattr(gzip_members, "LARGEST_HELD_BYTES", 1 << 20)
+    data = gzip.compress(warc_record("conversion", os.urandom(1 << 24)), 0)
+    with write(tmp_path / "a.warc.gz", data).open("rb") as handle:
+        assert list(warc.warc_boundaries(handle, len(data), 1 << 20)) == []
+        assert handle.tell() < 8 << 20  # of 16 MiB; 4 MiB are searched for a second member
+
+
+def test_a_panic_of_a_reader_costs_one_page_or_one_file(tmp_path, monkeypatch, capfd):
+    """fastwarc panics where its source gives a place that no file has."""
+    path = write(tmp_path / "a.warc.gz", gzip.compress(response(b"<p>one")) + gzip.compress(response(b"<p>two")))
+    with monkeypatch.context() as patch:
+        patch.setattr(warc._Response, "tell", lambda _: -1)
+        assert reasons(path) == ["broken http response"] * 2
+
+    def panic(_: object) -> None:
+        next(ArchiveIterator(SimpleNamespace(read=lambda size: b"x" * size, tell=lambda: -1), parse_http=False))
+
+    monkeypatch.setattr(gzip_members, "GzipReader", panic)
+    assert reasons(path) == ["file: the reader panicked"]
+    monkeypatch.setattr(gzip_members, "GzipReader", lambda _: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        read_all(path)
+
+
+def test_thirty_cut_files_have_one_reason(tmp_path):
+    for n in range(30):
+        lines = b"".join(b'{"text": "%s"}\n' % os.urandom(9 + n).hex().encode() for _ in range(n + 2))
+        write(tmp_path / f"{n}.jsonl.gz", gzip.compress(lines)[: -9 - n])
+        write(tmp_path / f"{n}.warc.gz", gzip.compress(response(lines))[: -9 - n])
+        write(tmp_path / f"{n}.warc", response(lines)[: -9 - n])
+    assert set(reasons(tmp_path)) == {"file: cut short"}
+    assert len({item.excerpt for item in read_all(tmp_path) if isinstance(item, Unreadable)}) > 20
 
 
 @pytest.mark.parametrize("layout", ["members", "one member", "plain"])
@@ -180,7 +230,8 @@ def test_a_damaged_gzip_member_is_reported_where_it_begins_and_none_of_its_text_
     ]
     path = write(tmp_path / "b.warc.gz", b"".join(members) + b"garbage")
     assert [page.content for page in pages(path)] == [page.content for page in good]
-    assert reasons(path)[0].startswith(f"file: damaged at byte {sum(map(len, members))} (")
+    (item,) = [item for item in read_all(path) if isinstance(item, Unreadable)]
+    assert (item.reason, item.excerpt) == ("file: damaged (no WARC record)", f"at byte {sum(map(len, members)):,}")
 
 
 def test_real_crawls_give_all_their_pages(shared_warcs):
@@ -205,7 +256,9 @@ def test_limits_stop_what_is_too_large(tmp_path, monkeypatch):
     assert reasons(lines) == ["line: larger than 1 MiB"]
     assert [(page.index, page.content) for page in pages(lines)] == [(9013, "next")]
     bomb = write(tmp_path / "c.jsonl.zst", zstandard.compress(b'{"text": ""}\n' * 1_000_000))
-    assert reasons(bomb)[0].startswith("file: expands more than 1,000 times when decompressed in the line at byte ")
+    (item,) = [item for item in read_all(bomb) if isinstance(item, Unreadable)]
+    assert item.reason == "file: expands more than 1,000 times when decompressed"
+    assert item.excerpt.startswith("in the line at byte ")
     record = response(b"<p>" + b"x" * 2000) + response(b"<p>next")
     path = write(tmp_path / "d.warc.gz", gzip.compress(record))
     assert reasons(path) == ["page: larger than 16 MiB"]

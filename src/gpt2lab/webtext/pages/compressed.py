@@ -191,9 +191,9 @@ def decompressed(pieces: Iterator[bytes], suffix: str) -> Iterator[bytes]:
                     if piece:
                         yield piece
             except (zstandard.ZstdError, lzma.LZMAError, zlib.error, OSError, ValueError, EOFError) as error:
-                raise DamageError(f"damaged near byte {read:,} ({error})") from None
+                raise DamageError(f"damaged ({error})", f"near byte {read:,}") from None
             data = b""
             if decoder.eof:
                 data, decoder = decoder.unused_data, None
     if decoder is not None:
-        raise DamageError(f"cut short after {read:,} bytes")
+        raise DamageError("cut short", f"after {read:,} bytes")

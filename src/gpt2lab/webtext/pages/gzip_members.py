@@ -96,7 +96,7 @@ def next_proven_record(window: Window, begin: int, end: int) -> int | None:
 
 def is_one_long_member(window: Window) -> bool:
     """Whether the first member is too long to be one page: then the file is probably one member."""
-    return _member_at(window, 0).text is None
+    return (_short_member(window, 0) or _any_member(window, 0, only_held=True)).text is None
 
 
 def _is_proven(window: Window, begin: int) -> bool:
@@ -173,7 +173,8 @@ def _short_member(window: Window, begin: int) -> _Member | None:
     return _Member(end, text, None) if len(text) == size else None
 
 
-def _any_member(window: Window, begin: int) -> _Member:
+def _any_member(window: Window, begin: int, only_held: bool = False) -> _Member:
+    """The member that begins here; `only_held` stops where its text is too long to hold."""
     decoder = zlib.decompressobj(31)
     position, size = begin, 0
     pieces: list[bytes] | None = []
@@ -194,6 +195,8 @@ def _any_member(window: Window, begin: int) -> _Member:
             if pieces is not None:
                 pieces.append(piece)
                 pieces = pieces if size <= LARGEST_HELD_BYTES else None
+            if only_held and pieces is None:
+                return _Member(position, None, None)
         if size > most_text(position - begin):
             damage = TOO_MUCH_TEXT
     return _Member(position - len(decoder.unused_data), None if pieces is None else b"".join(pieces), damage)

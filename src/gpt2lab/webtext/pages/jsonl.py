@@ -60,7 +60,8 @@ def _next_line(handle: BinaryIO, begin: int) -> bytes:
     try:
         return handle.readline(LARGEST_TEXT_BYTES + 1)
     except DamageError as damage:
-        raise DamageError(f"{damage} in the line at byte {begin:,}") from None
+        where = f"{damage.where}, " if damage.where else ""
+        raise DamageError(damage.reason, f"{where}in the line at byte {begin:,}") from None
 
 
 def _page_of_line(source_file: str, index: int, line: bytes, text_column: str) -> Page | Unreadable:

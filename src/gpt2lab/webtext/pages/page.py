@@ -44,7 +44,9 @@ class Page:
 
     `index` tells the pages of a file apart: the byte offset of a WARC record, of a JSON line or of a piece of a long
     text (in the decompressed text, if compressed), or the number of a Parquet row from 0. Records that share a gzip
-    member have the member's offset plus their number in it from 0. `date` is as the file has it: ISO 8601 in a WARC.
+    member have the member's offset plus their number in it from 0; should there be more records than the member has
+    compressed bytes, numbering begins again at its offset plus 2^52, 2^53, 3 * 2^52, ... `date` is as the file has it:
+    ISO 8601 in a WARC.
     """
 
     source_file: str
@@ -57,7 +59,10 @@ class Page:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """What could not be read: a record, a stretch (reason `damaged: ...`), or (`file: ...`) a file from here on."""
+    """What could not be read: a record, a stretch (reason `damaged: ...`), or (`file: ...`) a file from here on.
+
+    `excerpt` shows the beginning of it, or tells the place and what else is particular to it.
+    """
 
     source_file: str
     index: int
@@ -67,7 +72,21 @@ class Unreadable:
 
 
 class DamageError(Exception):
-    """The bytes of a file stop making sense; the message goes behind `file: `."""
+    """The bytes of a file stop making sense.
+
+    `reason` goes behind `file: ` and `where`, with the other particulars, into the excerpt: so that many files with the
+    same trouble have one reason.
+    """
+
+    def __init__(self, reason: str, where: str = "") -> None:
+        super().__init__(f"{reason} {where}".strip())
+        self.reason = reason
+        self.where = where
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a library in Rust has hit a bug of its own; pyo3 makes it no `Exception`, and shows its class nowhere."""
+    return type(error).__name__ == "PanicException"
 
 
 def well_formed(text: str) -> str:

@@ -53,7 +53,7 @@ def read_text(part: FilePart) -> Iterator[Page | Unreadable]:
         if part.begin == 0:
             data = handle.read(LARGEST_TEXT_BYTES + 1)
             if len(data) <= LARGEST_TEXT_BYTES:
-                yield Page(source, 0, None, _decoded(data), "text")
+                yield Page(source, 0, None, _decoded(data, 0), "text")
                 return
             encoding = unicode_of(data)
             if encoding not in (None, "utf-8-sig"):
@@ -63,9 +63,9 @@ def read_text(part: FilePart) -> Iterator[Page | Unreadable]:
             data = b""
         for start, piece in _pieces(handle, data, part.begin, part.end):
             try:
-                yield Page(source, start, None, _decoded(piece), "text")
+                yield Page(source, start, None, _decoded(piece, start), "text")
             except DamageError as damage:
-                yield Unreadable(source, start, None, f"text: {damage}")
+                yield Unreadable(source, start, None, f"text: {damage.reason}", damage.where)
 
 
 def _pieces(handle: BinaryIO, data: bytes, begin: int, end: int | None) -> Iterator[tuple[int, bytes]]:
@@ -99,11 +99,13 @@ def _break(data: bytes) -> int:
     return inside
 
 
-def _decoded(data: bytes) -> str:
+def _decoded(data: bytes, begin: int) -> str:
+    """The text of bytes that stand at `begin` in their file."""
     encoding = unicode_of(data) or "utf-8"
     if b"\0" in data and not encoding.startswith(("utf-16", "utf-32")):
         raise DamageError("binary, not text")
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise DamageError(f"not valid {encoding.removesuffix('-sig').upper()} at byte {error.start}") from None
+        where = f"at byte {begin + error.start:,}"
+        raise DamageError(f"not valid {encoding.removesuffix('-sig').upper()}", where) from None

@@ -6,11 +6,10 @@ Bad input never stops a run: what can't be read comes out as an `Unreadable` wit
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-
-import pyarrow
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.webtext.crawl.crawl_folder import LOG_NAME
@@ -24,9 +23,10 @@ from gpt2lab.webtext.pages.page import (
     InputFile,
     Page,
     Unreadable,
+    is_panic,
     unicode_of,
 )
-from gpt2lab.webtext.pages.parquet import read_parquet, row_group_sizes
+from gpt2lab.webtext.pages.parquet import DAMAGED_PARQUET, first_line, read_parquet, row_group_sizes
 from gpt2lab.webtext.pages.plain import PIECE_BYTES, read_html, read_text
 from gpt2lab.webtext.pages.warc import read_warc, warc_boundaries
 
@@ -42,16 +42,23 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def input_files(inputs: Sequence[Path], except_under: Path | None = None) -> list[InputFile]:
-    """All files under `inputs` (files or folders), except those under one folder, sorted by `source_file`.
+OUTPUT_NAMES = frozenset({"documents", "removed", "stages", "report.json", "report.html"})
+"""What a build writes into its folder."""
 
-    Names that start with a dot, and the logs that `fetch` leaves beside its pages, are passed over. Folders that
-    can't be opened, and links to folders, which are not followed, stand in the list without a format.
-    `source_file` is the path relative to the input it was found in, or the whole path where two inputs would
-    give the same name. Raises BadInput when an input is absent or no file is of a type we read.
+
+def input_files(inputs: Sequence[Path], except_under: Path | None = None) -> list[InputFile]:
+    """All files under `inputs` (files or folders), each once, except those under one folder, sorted by `source_file`.
+
+    Of an input that lies in that folder, only what a build writes there is left out. Names that start with a dot, and
+    the logs that `fetch` leaves beside its pages, are passed over. Folders that can't be opened, and links to folders,
+    which are not followed, stand in the list without a format. `source_file` is the path relative to the input it was
+    found in; where that would give two files the same name, the path as it was given; else the whole path. Raises
+    BadInput when an input is absent or no file is of a type we read.
     """
-    found: dict[Path, str] = {}
-    excepted = except_under.absolute() if except_under else None
+    found: dict[str, tuple[str, Path]] = {}
+    out = os.path.realpath(except_under) if except_under else None
+    excepted = False
+    real_folder: Callable[[Path], str] = lru_cache(maxsize=1 << 10)(os.path.realpath)
     for given in inputs:
         try:
             is_folder = stat.S_ISDIR(given.stat().st_mode)
@@ -59,18 +66,65 @@ def input_files(inputs: Sequence[Path], except_under: Path | None = None) -> lis
             raise BadInput(f"{given}: no such file or folder.") from None
         except (OSError, ValueError) as error:
             raise BadInput(f"{given}: can't be read ({getattr(error, 'strerror', None) or error}).") from None
+        names = OUTPUT_NAMES if out and _inside(os.path.realpath(given), out) is not None else None
         for path in _walk(given) if is_folder else [given]:
-            if excepted and path.absolute().is_relative_to(excepted):
+            real_paths = _real_paths(path, real_folder)
+            if out and any(_is_output(real, out, names) for real in real_paths):
+                excepted = True
                 continue
-            found.setdefault(path, _printable(path.relative_to(given).as_posix() if is_folder else path.name))
-    times = Counter(found.values())
-    files = [
-        _input_file(path, name if times[name] == 1 else _printable(path.as_posix())) for path, name in found.items()
-    ]
+            name = _printable(path.relative_to(given).as_posix() if is_folder else path.name)
+            # Of two ways to a file one whose name tells its format, and always the same one
+            known = found.setdefault(real_paths[-1], (name, path))
+            if known != (name, path):
+                ways = (known, (name, path))
+                found[real_paths[-1]] = min(ways, key=lambda way: (format_of(way[1]) is None, *way))
+    names_of_files = _unique_names(found)
+    files = [_input_file(path, names_of_files[real]) for real, (_, path) in found.items()]
     if not any(file.format for file in files):
         where = ", ".join(map(str, inputs)) or "no input"
+        if excepted:
+            raise BadInput(
+                f"{where}: nothing to read here but what is in {except_under}, the folder to write to; give others."
+            )
         raise BadInput(f"{where}: nothing to read here; give files of type {' '.join(FORMATS)} (.gz and .zst too).")
     return sorted(files, key=lambda file: file.source_file)
+
+
+def _real_paths(path: Path, real_folder: Callable[[Path], str]) -> tuple[str, ...]:
+    """Where a file stands and, if it is a link, where the file that it leads to does; no links or `..` on the way."""
+    place = os.path.join(real_folder(path.parent), path.name)
+    return (place, os.path.realpath(path)) if os.path.islink(path) and path.is_file() else (place,)
+
+
+def _inside(path: str, folder: str) -> str | None:
+    """A path from a folder on, or None where it lies elsewhere."""
+    if path == folder:
+        return ""
+    start = os.path.join(folder, "")
+    return path.removeprefix(start) if path.startswith(start) else None
+
+
+def _is_output(path: str, out: str, names: frozenset[str] | None) -> bool:
+    inner = _inside(path, out)
+    return inner is not None and (names is None or inner.partition("/")[0] in names)
+
+
+def _unique_names(found: dict[str, tuple[str, Path]]) -> dict[str, str]:
+    """A name for each file, by its real path: names that clash give way to longer ones until none does."""
+    names = {real: name for real, (name, _) in found.items()}
+    longer: dict[str, list[str]] = {}
+    while True:
+        times = Counter(names.values())
+        clashing = [real for real, name in names.items() if times[name] > 1]
+        if not clashing:
+            return names
+        for real in clashing:
+            if real not in longer:
+                # With backslashes doubled no name spells out the bytes of another, so these can't clash
+                last = os.fsencode(real).replace(b"\\", b"\\\\").decode(errors="backslashreplace")
+                longer[real] = [last, _printable(real), _printable(found[real][1].as_posix())]
+            if longer[real]:
+                names[real] = longer[real].pop()
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -139,10 +193,15 @@ def read_pages(source: InputFile | FilePart, text_column: str = "text") -> Itera
             index = max(index, item.index)
             yield item
     except DamageError as damage:
-        yield Unreadable(file.source_file, index + 1, None, f"file: {damage}")
-    except (OSError, pyarrow.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:200]
-        yield Unreadable(file.source_file, index + 1, None, f"file: can't be read ({reason})")
+        yield Unreadable(file.source_file, index + 1, None, f"file: {damage.reason}", damage.where)
+    except DAMAGED_PARQUET as error:
+        of_system = getattr(error, "strerror", None)
+        reason, excerpt = (f"can't be read ({of_system})", "") if of_system else ("can't be read", first_line(error))
+        yield Unreadable(file.source_file, index + 1, None, f"file: {reason}", excerpt)
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        yield Unreadable(file.source_file, index + 1, None, "file: the reader panicked", first_line(error))
 
 
 def _items(part: FilePart, kind: Format, text_column: str) -> Iterator[Page | Unreadable]:
@@ -170,7 +229,7 @@ def parts_of(file: InputFile, size: int) -> list[FilePart]:
         return [whole]
     try:
         return _parts(whole, max(size, 1)) or [whole]
-    except (OSError, pyarrow.ArrowException):
+    except DAMAGED_PARQUET:
         return [whole]  # reading it will tell
 
 

@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import BinaryIO, cast
 
 from fastwarc import ArchiveIterator
@@ -21,7 +22,7 @@ from gpt2lab.webtext.pages.gzip_members import (
     next_proven_record,
     runs,
 )
-from gpt2lab.webtext.pages.page import LARGEST_PAGE_BYTES, MIB, FilePart, Page, Unreadable, decode_page
+from gpt2lab.webtext.pages.page import LARGEST_PAGE_BYTES, MIB, FilePart, Page, Unreadable, decode_page, is_panic
 from gpt2lab.webtext.pages.window import Window, file_window
 
 TOO_LARGE = f"page: larger than {LARGEST_PAGE_BYTES // MIB} MiB"
@@ -32,6 +33,9 @@ WRONG_DIGEST = "damaged: not the bytes that its digest was made of"
 _LARGEST_HEADER_BYTES = 1 << 16
 _LONGEST_LENGTH = 18  # digits; more bytes than that are in no file
 _DIGESTS = frozenset({"md5", "sha1", "sha224", "sha256", "sha384", "sha512"})
+_LAYER = 1 << 52  # more bytes than a file has
+_LAYERS = 1 << 10
+"""Deflate makes at most 1,032 bytes of one, and a record has at least 27 of them: only damage can have more layers."""
 # No line of a header ends like the first line of another, so that a search tries no byte in two headers
 _HEADER = re.compile(
     rb"WARC/[01]\.\d+\r?\n((?:[^\r\n][^\n]*(?<!WARC/\d\.\d)(?<!WARC/\d\.\d\r)(?<!WARC/\d\.\d\d)\n)++)\r?\n"
@@ -61,8 +65,8 @@ class _Stretch:
 def read_warc(part: FilePart) -> Iterator[Page | Unreadable]:
     """Pages of the records of a WARC or WET file that start in one part of it.
 
-    A damaged stretch is one Unreadable: `file: ... at byte N` if nothing follows it, else `damaged: ...` with the
-    stretch as excerpt. No page comes from a record whose gzip checksum, length or digest does not hold.
+    A damaged stretch is one Unreadable: `file: ...` if nothing follows it, else `damaged: ...`, with the place as
+    excerpt. No page comes from a record whose gzip checksum, length or digest does not hold.
     """
     source = part.file.source_file
     with part.file.path.open("rb") as handle:
@@ -79,8 +83,9 @@ def read_warc(part: FilePart) -> Iterator[Page | Unreadable]:
 
 
 def _read_run(run: Run, source: str) -> Iterator[Page | Unreadable]:
-    index = run.begin
-    for found in _records(run.text, 0, None):
+    number = 0
+    for number, found in enumerate(islice(_records(run.text, 0, None), _LAYERS * _size(run)), 1):
+        index = _index(run, number - 1)
         item: Page | Unreadable | None = None
         if isinstance(found, _Stretch):
             where = f" of the text of the gzip member at byte {run.begin:,}"
@@ -89,9 +94,17 @@ def _read_run(run: Run, source: str) -> Iterator[Page | Unreadable]:
             item = _item(run.text, found, source, index, has_checksum=True)
         if item:
             yield item
-        index += 1
     if run.damage:
-        yield _unreadable(source, index, _Stretch(run.begin, run.end, run.damage))
+        yield _unreadable(source, _index(run, number), _Stretch(run.begin, run.end, run.damage))
+
+
+def _index(run: Run, number: int) -> int:
+    """A number for a record of a run that no record of another run has: one of the run's own bytes, and a layer."""
+    return run.begin + number % _size(run) + number // _size(run) * _LAYER
+
+
+def _size(run: Run) -> int:
+    return (_LAYER if run.end is None else run.end) - run.begin
 
 
 def _is_trusted(run: Run, record: _Record) -> bool:
@@ -183,9 +196,8 @@ def _record_at(window: Window, begin: int) -> _Record | str:
 
 def _unreadable(source: str, index: int, stretch: _Stretch, where: str = "") -> Unreadable:
     if stretch.end is None and not where:
-        said = "cut short at" if stretch.damage == CUT_SHORT else "damaged at"
-        why = "" if stretch.damage == CUT_SHORT else f" ({stretch.damage})"
-        return Unreadable(source, index, None, f"file: {said} byte {stretch.begin}{why}")
+        why = CUT_SHORT if stretch.damage == CUT_SHORT else f"damaged ({stretch.damage})"
+        return Unreadable(source, index, None, f"file: {why}", f"at byte {stretch.begin:,}")
     end = "the end" if stretch.end is None else f"{stretch.end:,}"
     return Unreadable(source, index, None, f"damaged: {stretch.damage}", f"bytes {stretch.begin:,} to {end}{where}")
 
@@ -264,8 +276,10 @@ def _page_of_response(
         record = next(ArchiveIterator(cast(BinaryIO, _Response(block)), parse_http=False))
         record.parse_http(auto_decode="all")
         body = record.reader.read(LARGEST_PAGE_BYTES + 1)
-    except (OSError, ValueError, StopIteration) as error:
-        return Unreadable(source, index, url, f"broken http response ({str(error)[:100]})")
+    except BaseException as error:
+        if not isinstance(error, OSError | ValueError | StopIteration) and not is_panic(error):
+            raise
+        return Unreadable(source, index, url, "broken http response", str(error)[:200])
     status = record.http_headers.status_code
     if status != 200:
         return Unreadable(source, index, url, f"http status {status}")
