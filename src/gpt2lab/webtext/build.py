@@ -161,11 +161,12 @@ def _plain(value: Any) -> Any:
 def _demand_something_readable(stage_files: list[Path], inputs: Sequence[Path]) -> None:
     first = None
     for stage_file in stage_files:
-        for batch in read_batches(stage_file, ["reason", "source_file"]):
+        for batch in read_batches(stage_file, ["reason", "source_file", "text"]):
             for row in batch.to_pylist():
                 if not (row["reason"] or "").startswith("file: "):
                     return
-                first = first or f"{row['source_file']}: {row['reason'].removeprefix('file: ')}"
+                words = (row["source_file"], row["reason"].removeprefix("file: "), row["text"])
+                first = first or ": ".join(filter(None, words))
     where = ", ".join(map(str, inputs))
     raise BadInput(f"{where}: nothing could be read ({first or 'there are no pages in it'}); give other files.")
 

@@ -24,7 +24,7 @@ from gpt2lab.webtext.pages.read import parts_of, read_pages
 from gpt2lab.webtext.tables import Row, TableWriter, batch_of_rows, extracted_schema, read_batches
 from gpt2lab.webtext.workers import Advance, run_tasks, survives
 
-STAGE_VERSION = 4  # a number to raise when the same input and options would give other rows
+STAGE_VERSION = 5  # a number to raise when the same input and options would give other rows
 TASKS = 64  # about so many for each build, so that workers end together ...
 SMALLEST_TASK, LARGEST_TASK = MIB // 16, 64 * MIB  # ... but none outside these bytes of input
 FILES_PER_TASK = 1000
