@@ -19,6 +19,7 @@ from gpt2lab.webtext.links.reddit import Mention, read_submission
 from gpt2lab.webtext.links.url_rules import read_link
 from gpt2lab.webtext.pages.compressed import COMPRESSED_SUFFIXES, LONGEST_LINE_BYTES, LineReader
 from gpt2lab.webtext.pages.page import MIB, DamageError
+from gpt2lab.webtext.pages.parquet import DAMAGED_PARQUET, first_line
 
 STAGE_VERSION = 1  # a number to raise when the same input and options would give other links
 EXAMPLES_PER_REASON = 3
@@ -111,7 +112,7 @@ def link_files(inputs: Sequence[Path], except_under: Path) -> list[LinkFile]:
             raise BadInput(f"{given}: no such file or folder.")
         if given.is_dir():
             paths = [path for path in sorted(given.rglob("*")) if path.is_file() and _is_ours(path, given)]
-            paths = [path for path in paths if not path.absolute().is_relative_to(except_under.absolute())]
+            paths = [path for path in paths if not path.resolve().is_relative_to(except_under.resolve())]
             if not paths:
                 raise BadInput(f"{given}: no links here; give {KNOWN_TYPES}.")
         elif _format_of(given.name) is None or not given.is_file():
@@ -252,9 +253,8 @@ def _mentions(file: LinkFile, options: LinksOptions, advance: Callable[[int], No
             case "links":
                 yield from _mentions_of_table(file.path)
                 advance(file.size)
-    except (OSError, pyarrow.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:200]
-        raise DamageError(f"can't be read ({reason})") from None
+    except DAMAGED_PARQUET as error:
+        raise DamageError(f"can't be read ({getattr(error, 'strerror', None) or first_line(error)})") from None
 
 
 def _too_long(line: bytes) -> Found | None:
