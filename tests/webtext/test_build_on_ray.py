@@ -24,9 +24,9 @@ def ray_address() -> Iterator[str]:
         cluster.communicate("")
 
 
-def run(*arguments: str | Path) -> dict:
+def run(folder: Path, *arguments: str | Path) -> dict:
     command = [sys.executable, "-m", "gpt2lab", "build", *map(str, arguments), "--filters", "paper", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=folder)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -38,8 +38,10 @@ def documents(out: Path) -> dict[str, bytes]:
 
 @pytest.mark.interop
 def test_a_cluster_of_two_workers_makes_the_same_documents_byte_for_byte(many_pages, ray_address, tmp_path):
-    here = run(many_pages, "--out", tmp_path / "here")
-    there = run(many_pages, "--out", tmp_path / "there", "--ray", ray_address)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "07.html").write_bytes((many_pages / "07.html").read_bytes())  # a name that is there twice
+    here = run(tmp_path, many_pages.name, "more", "--out", "here")
+    there = run(tmp_path, many_pages.name, "more", "--out", "there", "--ray", ray_address)
     assert here["kept"] == there["kept"] == 50
     assert documents(tmp_path / "here") == documents(tmp_path / "there")
     assert len(list((tmp_path / "there" / "stages" / "extracted").iterdir())) > 3

@@ -8,12 +8,11 @@ is written last and says that a build is finished.
 
 import hashlib
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from gpt2lab.webtext.engine import ray_cluster
 from gpt2lab.webtext.extract_stage import extract_all, identity, keep_only, options_key
 from gpt2lab.webtext.page_stage import Settings
 from gpt2lab.webtext.pages.page import InputFile
-from gpt2lab.webtext.pages.read import input_files
+from gpt2lab.webtext.pages.read import input_files, printable_name
 from gpt2lab.webtext.quality.filters import rules_of
 from gpt2lab.webtext.tables import read_batches, read_notes
 from gpt2lab.webtext.write_stage import RemovedExample, Tally, write_documents
@@ -78,10 +77,11 @@ def build(inputs: Sequence[Path], out: Path, options: BuildOptions | None = None
     another build works in the same folder.
     """
     options = options or BuildOptions()
-    if options.ray:  # the machines of a cluster work in folders of their own
-        inputs, out, options = [path.absolute() for path in inputs], out.absolute(), with_absolute_paths(options)
     Settings.of(options)  # a list or set that can't be read must stop the build before it begins
     files = input_files(inputs, except_under=out)
+    if options.ray:  # the machines of a cluster work in folders of their own; what records call a file stays
+        files = [replace(file, path=file.path.absolute()) for file in files]
+        out, options = out.absolute(), with_absolute_paths(options)
     key = _key(files, options)
     with locked_folder(out, "build"):
         return _finished_report(out, key) or _build(inputs, files, out, options, key)
@@ -154,7 +154,7 @@ def _finished_report(out: Path, key: str) -> BuildReport | None:
 def _plain(value: Any) -> Any:
     """An option as JSON has it."""
     if isinstance(value, Path):
-        return os.fsencode(value).decode(errors="backslashreplace")
+        return printable_name(str(value))
     return [_plain(one) for one in value] if isinstance(value, tuple) else value
 
 

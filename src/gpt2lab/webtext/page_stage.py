@@ -13,7 +13,7 @@ from gpt2lab.webtext.build_options import BuildOptions
 from gpt2lab.webtext.extraction.extract import SLOW_EXTRACTORS, Extracted, Look, PageRefused
 from gpt2lab.webtext.links.url_rules import url_key
 from gpt2lab.webtext.overlap.contamination import EvaluationGrams, read_evaluation_grams
-from gpt2lab.webtext.pages.page import Page, Unreadable
+from gpt2lab.webtext.pages.page import Page, Unreadable, is_panic
 from gpt2lab.webtext.quality.filters import Removal, Rule, judge, rules_of
 from gpt2lab.webtext.quality.language import identify, wrong_language
 from gpt2lab.webtext.quality.repair import repair
@@ -100,9 +100,9 @@ def row_of(item: Page | Unreadable, settings: Settings) -> Row:
         row["characters"] = len(row["text"])
         if row.get("reason") is None:
             _add_what_is_compared(row, settings)
-    except (KeyboardInterrupt, SystemExit, MemoryError):
-        raise
-    except BaseException as error:  # other people's parsers on other people's pages; a panic in Rust is no Exception
+    except BaseException as error:  # other people's parsers on other people's pages
+        if isinstance(error, MemoryError) or not (isinstance(error, Exception) or is_panic(error)):
+            raise
         why = str(error) if isinstance(error, PageRefused) else type(error).__name__
         return row | {"extractor": settings.options.extractor, "reason": f"extractor failed: {why}"}
     return row
@@ -165,12 +165,12 @@ def _judged_text(extracted: Extracted, settings: Settings) -> Row:
         "language": language.code or None,
     }
     with settings.clock("rules"):
-        judgement = judge(text, extracted.title, settings.lower_bounds)
-        if not judgement.removal:
-            wanted, confidence = settings.options.languages, settings.options.language_confidence
-            if wanted and (wrong := wrong_language(language, wanted, confidence)):
-                return _removed(row, wrong, judgement.scores)
-            judgement = judge(text, extracted.title, settings.rules)
+        wanted = settings.options.languages
+        if wanted and (wrong := wrong_language(language, wanted, settings.options.language_confidence)):
+            short = judge(text, extracted.title, settings.lower_bounds)  # that says more of a short text
+            if not short.removal:
+                return _removed(row, wrong, short.scores)
+        judgement = judge(text, extracted.title, settings.rules)
     if judgement.removal:
         return _removed(row, judgement.removal, judgement.scores)
     return row | {"scores": judgement.scores}

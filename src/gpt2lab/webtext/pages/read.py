@@ -72,7 +72,7 @@ def input_files(inputs: Sequence[Path], except_under: Path | None = None) -> lis
             if out and any(_is_output(real, out, names) for real in real_paths):
                 excepted = True
                 continue
-            name = _printable(path.relative_to(given).as_posix() if is_folder else path.name)
+            name = printable_name(path.relative_to(given).as_posix() if is_folder else path.name)
             # Of two ways to a file one whose name tells its format, and always the same one
             known = found.setdefault(real_paths[-1], (name, path))
             if known != (name, path):
@@ -122,7 +122,7 @@ def _unique_names(found: dict[str, tuple[str, Path]]) -> dict[str, str]:
             if real not in longer:
                 # With backslashes doubled no name spells out the bytes of another, so these can't clash
                 last = os.fsencode(real).replace(b"\\", b"\\\\").decode(errors="backslashreplace")
-                longer[real] = [last, _printable(real), _printable(found[real][1].as_posix())]
+                longer[real] = [last, printable_name(real), printable_name(found[real][1].as_posix())]
             if longer[real]:
                 names[real] = longer[real].pop()
 
@@ -136,7 +136,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     yield from map(Path, unreadable)
 
 
-def _printable(name: str) -> str:
+def printable_name(name: str) -> str:
     """A name in UTF-8, its other bytes spelled out."""
     return os.fsencode(name).decode(errors="backslashreplace")
 
