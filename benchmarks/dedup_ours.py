@@ -17,9 +17,10 @@ import pyarrow.json
 import pyarrow.parquet
 
 from gpt2lab.base.machine import PeakMemory
+from gpt2lab.base.workers import Advance
 from gpt2lab.webtext.duplicates.sketch import sketch
 from gpt2lab.webtext.engine import daft_engine
-from gpt2lab.webtext.workers import Advance, run_tasks
+from gpt2lab.webtext.workers import run_tasks
 
 BYTES_AT_ONCE = 1 << 22  # more than the longest document
 

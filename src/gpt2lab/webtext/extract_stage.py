@@ -15,6 +15,7 @@ import xxhash
 
 from gpt2lab.base.files import remove_partial_files, sha256_of, whole_file
 from gpt2lab.base.progress import progress_bar
+from gpt2lab.base.workers import Advance, survives
 from gpt2lab.datasets.evaluation_texts import named_set
 from gpt2lab.webtext.build_options import BuildOptions
 from gpt2lab.webtext.duplicates.sketch import sketch
@@ -22,7 +23,7 @@ from gpt2lab.webtext.page_stage import Settings, row_of
 from gpt2lab.webtext.pages.page import MIB, FilePart, InputFile, Unreadable
 from gpt2lab.webtext.pages.read import parts_of, read_pages
 from gpt2lab.webtext.tables import Row, TableWriter, batch_of_rows, extracted_schema, read_batches
-from gpt2lab.webtext.workers import Advance, run_tasks, survives
+from gpt2lab.webtext.workers import run_tasks
 
 STAGE_VERSION = 5  # a number to raise when the same input and options would give other rows
 TASKS = 64  # about so many for each build, so that workers end together ...

@@ -1,19 +1,12 @@
-"""One task a file: in several processes that end with their parent, or on a Ray cluster; with progress."""
+"""One task a file: in several processes of this machine, or on a Ray cluster; with progress."""
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from gpt2lab.base import workers as local
 from gpt2lab.base.errors import BadInput
+from gpt2lab.base.workers import Advance
 from gpt2lab.webtext.engine import ray_cluster
-
-Advance = Callable[[int], None]
-LOOKS_EVERY_SECONDS = 0.5
 
 
 def run_tasks(
@@ -24,66 +17,14 @@ def run_tasks(
     ray: str | None = None,
     bereaved: Callable[..., None] | None = None,
 ) -> None:
-    """Call `function(*task, advance)` for every task, in `workers` processes (0: one a core), first ones first.
+    """Call `function(*task, advance)` for every task, here (see base/workers.py) or on a Ray cluster.
 
     With the address of a Ray cluster the tasks run there, one a core; it must see the same files under the same names.
-    When a process dies, what is left is done one task at a time, each in a process of its own, and
-    `bereaved(*task, advance)` is called here for each task that dies again. Without it raises BadInput when a process
-    dies; raises whatever a task raises.
     """
-    if ray is not None:
-        return _run_on_ray(function, tasks, ray, advance)
-    workers = min(workers or os.cpu_count() or 1, len(tasks))
-    if workers < 2:
-        for task in tasks:
-            function(*task, advance)
-        return None
-    left = _run_in_pool(function, tasks, workers, advance)
-    if left and bereaved is None:
-        raise BadInput(
-            "a worker process died (out of memory?); the files that were done are kept. Run the same command again with"
-            " --workers 1."
-        )
-    for task in left:
-        if _run_in_pool(function, [task], 1, advance) and bereaved:
-            bereaved(*task, advance)
-    return None
-
-
-def survives(function: Callable[..., None], task: tuple[Any, ...]) -> bool:
-    """Whether a process of its own that does one task lives to its end."""
-    return not _run_in_pool(function, [task], 1, lambda _: None)
-
-
-def _run_in_pool(
-    function: Callable[..., None], tasks: Sequence[tuple[Any, ...]], workers: int, advance: Advance
-) -> list[tuple[Any, ...]]:
-    """The tasks that were left when a process died, in their order; none where all went well."""
-    # Not "fork": a forked child of a process with threads (pyarrow has some) may hang.
-    context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
-    done_by_workers = context.Value("q", 0)
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(done_by_workers,))
-    try:
-        task_of = {pool.submit(_run, function, task): task for task in tasks}
-        pending = set(task_of)
-        seen = 0
-        while pending:
-            finished, pending = wait(pending, LOOKS_EVERY_SECONDS, FIRST_EXCEPTION)
-            done = done_by_workers.value
-            advance(done - seen)
-            seen = done
-            for one in finished:
-                one.result()
-                del task_of[one]
-    except BrokenProcessPool:
-        return [task for future, task in task_of.items() if not _did(future)]
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    return []
-
-
-def _did(future: Future[None]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
+    if ray is None:
+        local.run_tasks(function, tasks, workers, advance, bereaved)
+    else:
+        _run_on_ray(function, tasks, ray, advance)
 
 
 def _run_on_ray(
@@ -114,30 +55,3 @@ def _run_and_count(function: Callable[..., None], task: tuple[Any, ...]) -> int:
     amounts: list[int] = []
     function(*task, amounts.append)
     return sum(amounts)
-
-
-_done: Any = None  # the number that a worker process shares with its parent
-
-
-def _start_worker(done: Any) -> None:
-    """A worker ends at once at Ctrl-C, and when the process that started it is gone, even killed."""
-    global _done
-    _done = done
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def end_with_parent() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def _run(function: Callable[..., None], task: tuple[Any, ...]) -> None:
-    function(*task, _advance)
-
-
-def _advance(amount: int) -> None:
-    with _done.get_lock():
-        _done.value += amount

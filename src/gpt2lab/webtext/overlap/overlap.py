@@ -12,13 +12,14 @@ import numpy.typing as npt
 
 from gpt2lab.base.errors import BadOption
 from gpt2lab.base.progress import progress_bar
+from gpt2lab.base.workers import Advance
 from gpt2lab.datasets.evaluation_texts import named_set, read_evaluation_texts
 from gpt2lab.webtext.overlap.bloom import FALSE_POSITIVES, fill_filter, load_filter, save_filter
 from gpt2lab.webtext.overlap.gram_table import GramTable
 from gpt2lab.webtext.overlap.grams import WORDS_PER_GRAM, batches, hash_grams, normalise
 from gpt2lab.webtext.overlap.training_texts import Part, read_part, training_parts
 from gpt2lab.webtext.word_hashes import Hashes, Numbers
-from gpt2lab.webtext.workers import Advance, run_tasks
+from gpt2lab.webtext.workers import run_tasks
 
 EXAMPLES = 3
 LONGEST_EXAMPLE_WORDS = 120
