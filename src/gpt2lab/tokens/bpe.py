@@ -49,8 +49,8 @@ class ByteLevelBPE:
     Raises BadInput when the merges are not a BPE of this layout.
     """
 
-    def __init__(self, merges: Sequence[str]) -> None:
-        self.merges = tuple(merges)
+    def __init__(self, merges: Sequence[str], split_pattern: str = SPLIT_PATTERN) -> None:
+        self.merges, self.split_pattern = tuple(merges), split_pattern
         symbols = [symbol for _, symbol in byte_symbols()]
         known = set(symbols)
         for number, merge in enumerate(self.merges, 1):

@@ -1,0 +1,91 @@
+"""Many texts to ids at once, on all cores: gigatoken for GPT-2's split pattern, tiktoken for any other.
+
+gigatoken (Rød 2026) remembers the ids of every word it has met, so that it becomes faster with each text. It is given
+no special tokens: it would find them inside documents, where they are only text. Its ids are tiktoken's but for texts
+with letters and digits that are new in Unicode 17, which it knows and tiktoken does not; those go to tiktoken.
+"""
+
+import base64
+import re
+import tempfile
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from gpt2lab.tokens.bpe import SPLIT_PATTERN, ByteLevelBPE
+
+Ids = npt.NDArray[np.uint32]
+LARGEST_MEMORY_OF_WORDS = 1 << 30
+"""Bytes by which the memory of a process may grow before the words are forgotten; text of the open web never repeats
+itself enough for that memory to stop growing."""
+NEW_IN_UNICODE_17 = (
+    (0x88F, 0x88F), (0xC5C, 0xC5C), (0xCDC, 0xCDC), (0xA7CE, 0xA7CF), (0xA7D2, 0xA7D2), (0xA7D4, 0xA7D4),
+    (0xA7F1, 0xA7F1), (0x10940, 0x10959), (0x10EC5, 0x10EC7), (0x11DB0, 0x11DDB), (0x11DE0, 0x11DE9),
+    (0x16EA0, 0x16EB8), (0x16EBB, 0x16ED3), (0x16FF2, 0x16FF6), (0x187F8, 0x187FF), (0x18D09, 0x18D1E),
+    (0x18D80, 0x18DF2), (0x1E6C0, 0x1E6DE), (0x1E6E0, 0x1E6E2), (0x1E6E4, 0x1E6E5), (0x1E6E7, 0x1E6ED),
+    (0x1E6F0, 0x1E6F4), (0x1E6FE, 0x1E6FF), (0x2B73A, 0x2B73F), (0x2CEA2, 0x2CEAD), (0x323B0, 0x33479),
+)  # fmt: skip
+"""First and last of the code points that gigatoken 0.10 takes for letters or digits and tiktoken 0.14 does not."""
+_NEW_CHARACTER = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in NEW_IN_UNICODE_17) + "]")
+_FIRST_BYTES = sorted({chr(first).encode()[:1] for first, _ in NEW_IN_UNICODE_17})
+
+
+class BulkEncoder:
+    """Encodes lists of texts with one tokenizer."""
+
+    def __init__(self, tokenizer: ByteLevelBPE) -> None:
+        self._tokenizer = tokenizer
+        self._engine: Any = None
+        self._memory_before = 0
+
+    def encode(self, texts: Sequence[bytes]) -> tuple[Ids, npt.NDArray[np.int64]]:
+        """All ids one after the other, uint32 [N], and where each text's begin and the last one's end, int64 [texts+1].
+
+        The texts are UTF-8. `<|endoftext|>` inside them is text like any other.
+        """
+        if self._tokenizer.split_pattern != SPLIT_PATTERN:
+            return _joined(self._tokenizer.encode_batch([text.decode("utf-8") for text in texts]))
+        texts = list(texts)
+        found = self._warm_engine().encode_batch(texts).layout
+        ids, starts = np.asarray(found.content.data), np.asarray(found.offsets.data)
+        unsure = [number for number, text in enumerate(texts) if _has_new_character(text)]
+        if unsure:
+            parts = [ids[start:end] for start, end in pairwise(starts)]
+            for number in unsure:
+                parts[number] = np.array(self._tokenizer.encode(texts[number].decode("utf-8")), np.uint32)
+            return _joined(parts)
+        return ids, starts
+
+    def _warm_engine(self) -> Any:
+        memory = psutil.Process().memory_info().rss
+        if self._engine is None or memory - self._memory_before > LARGEST_MEMORY_OF_WORDS:
+            self._engine = None
+            self._memory_before = psutil.Process().memory_info().rss
+            self._engine = _gigatoken(self._tokenizer)
+        return self._engine
+
+
+def _has_new_character(text: bytes) -> bool:
+    # Few texts hold one of the bytes that such a character begins with, and bytes are found fast.
+    return any(byte in text for byte in _FIRST_BYTES) and _NEW_CHARACTER.search(text.decode("utf-8")) is not None
+
+
+def _joined(parts: Sequence[Sequence[int] | Ids]) -> tuple[Ids, npt.NDArray[np.int64]]:
+    starts = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+    arrays = [np.asarray(part, np.uint32) for part in parts]
+    return np.concatenate(arrays) if arrays else np.zeros(0, np.uint32), starts
+
+
+def _gigatoken(tokenizer: ByteLevelBPE) -> Any:
+    from gigatoken import Tokenizer
+
+    with tempfile.TemporaryDirectory(prefix="gpt2lab-") as folder:
+        path = Path(folder) / "ranks.tiktoken"
+        ranks = (base64.b64encode(token) + b" %d\n" % rank for rank, token in enumerate(tokenizer.token_bytes[:-1]))
+        path.write_bytes(b"".join(ranks))
+        return Tokenizer.from_tiktoken(path, "gpt2", {})
