@@ -60,7 +60,7 @@ def small_tokenizer(sentences):
 @pytest.fixture(scope="session")
 def tokens_folder(documents_folder, small_tokenizer, tmp_path_factory):
     """Token shards of the small corpus, a fifth of it held out."""
-    from gpt2lab.tokens.shards import write_shards
+    from gpt2lab.tokens.write_shards import write_shards
 
     folder = tmp_path_factory.mktemp("tokens")
     write_shards(documents_folder, folder, small_tokenizer, 0.2)

@@ -13,8 +13,8 @@ from gpt2lab.tokens.shards import (
     check_same_tokenizer,
     is_held_out,
     read_tokens_info,
-    write_shards,
 )
+from gpt2lab.tokens.write_shards import write_shards
 
 
 def test_shards_hold_every_document_once_on_its_side(tokens_folder, documents_folder, small_tokenizer):

@@ -8,6 +8,7 @@ with letters and digits that are new in Unicode 17, which it knows and tiktoken 
 import base64
 import re
 import tempfile
+import threading
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -36,12 +37,13 @@ _FIRST_BYTES = sorted({chr(first).encode()[:1] for first, _ in NEW_IN_UNICODE_17
 
 
 class BulkEncoder:
-    """Encodes lists of texts with one tokenizer."""
+    """Encodes lists of texts with one tokenizer; threads take turns, each on all cores."""
 
     def __init__(self, tokenizer: ByteLevelBPE) -> None:
         self._tokenizer = tokenizer
         self._engine: Any = None
         self._memory_before = 0
+        self._turn = threading.Lock()
 
     def encode(self, texts: Sequence[bytes]) -> tuple[Ids, npt.NDArray[np.int64]]:
         """All ids one after the other, uint32 [N], and where each text's begin and the last one's end, int64 [texts+1].
@@ -51,7 +53,8 @@ class BulkEncoder:
         if self._tokenizer.split_pattern != SPLIT_PATTERN:
             return _joined(self._tokenizer.encode_batch([text.decode("utf-8") for text in texts]))
         texts = list(texts)
-        found = self._warm_engine().encode_batch(texts).layout
+        with self._turn:
+            found = self._warm_engine().encode_batch(texts).layout
         ids, starts = np.asarray(found.content.data), np.asarray(found.offsets.data)
         unsure = [number for number, text in enumerate(texts) if _has_new_character(text)]
         if unsure:

@@ -1,38 +1,47 @@
-"""Token shards on disk: raw little-endian ids (nanoGPT's layout) with a JSON file that says what they are.
+"""Token shards on disk: raw little-endian ids (nanoGPT's layout), each with a JSON file beside it.
 
 tokens/
-  train_00000.bin ...   uint16 up to 65,536 ids, else uint32; each document starts with <|endoftext|>
-  val_00000.bin ...     the held-out documents, chosen by the hash of their text
-  tokens.json           counts, bytes of text, SHA-256 of each shard, tokenizer
-  merges.txt ...        the tokenizer
+  train_00000.bin   ids and nothing else: uint16 up to 65,536 of them, else uint32, least significant byte first;
+                    each document begins with <|endoftext|>
+  train_00000.json  what the ids are: how many, their SHA-256, tokenizer, documents file, and each document's place
+  val_00000.*       the held-out documents of the same documents file, chosen by the hash of their text
+  tokens.json       all shards, without their documents
+  merges.txt ...    the tokenizer
 """
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from gpt2lab.base.errors import BadInput, BadOption
-from gpt2lab.base.files import locked_folder, read_json, sha256_of, whole_file, write_json
-from gpt2lab.base.progress import progress_bar, say
-from gpt2lab.datasets.documents import document_files, read_documents
+from gpt2lab.base.errors import BadInput
+from gpt2lab.base.files import read_json
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
 Split = Literal["train", "val"]
+SPLITS: tuple[Split, ...] = ("train", "val")
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
-DOCUMENTS_A_BATCH = 256
-SHORTEST_TAIL = 1025
+FORMAT = "gpt2lab-tokens-1"
 _HASH_RANGE = 2**64
 
 
 def is_held_out(text: str, share: float) -> bool:
     """Whether a document belongs to the held-out `share`: decided by its text alone, so the same in every build."""
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return is_held_out_bytes(text.encode("utf-8", "surrogatepass"), share)
+
+
+def is_held_out_bytes(text: bytes, share: float) -> bool:
+    """The same of a text in UTF-8."""
+    digest = hashlib.blake2b(text, digest_size=8).digest()
     return int.from_bytes(digest, "little") < share * _HASH_RANGE
+
+
+def dtype_for(vocab_size: int) -> np.dtype[np.unsignedinteger]:
+    """How ids of a vocabulary are stored."""
+    return np.dtype("<u2") if vocab_size <= 2**16 else np.dtype("<u4")
 
 
 @dataclass(frozen=True)
@@ -45,139 +54,95 @@ class Shard:
     documents: int
     text_bytes: int
     sha256: str
+    source: str
+    """the documents file that it was made of"""
+    source_sha256: str
+
+
+@dataclass(frozen=True)
+class SourceCounts:
+    """What came of the documents of one source: a domain, or what a column `source` says."""
+
+    documents: int = 0
+    text_bytes: int = 0
+    tokens: int = 0
+
+    def plus(self, documents: int, text_bytes: int, tokens: int) -> "SourceCounts":
+        """With so many more."""
+        return SourceCounts(self.documents + documents, self.text_bytes + text_bytes, self.tokens + tokens)
+
+
+@dataclass(frozen=True)
+class ShardNote:
+    """What the JSON file beside a shard says of it: the documents with the places of their `<|endoftext|>`."""
+
+    shard: Shard
+    document_ids: tuple[str, ...]
+    document_offsets: tuple[int, ...]
+    sources: dict[str, SourceCounts]
 
 
 @dataclass(frozen=True)
 class TokensInfo:
     """What `tokens.json` says of a folder of shards."""
 
+    format: str
     vocab_size: int
     dtype: str
     end_of_text: int
     tokenizer_sha256: str
     held_out_share: float
     shards: tuple[Shard, ...]
+    sources: dict[str, SourceCounts]
+    """the largest ones, by name"""
 
     def total(self, split: Split) -> int:
         """Tokens in a split."""
         return sum(shard.tokens for shard in self.shards if shard.split == split)
 
 
-def write_shards(documents: Path, out: Path, tokenizer: ByteLevelBPE, held_out_share: float) -> TokensInfo:
-    """Encode a folder of documents into `out`, one pair of shards (train, val) for each documents file.
-
-    A shard whose `.json` note is there is kept when the same command is run again. Raises BadInput for a folder
-    without documents, or when `out` holds the shards of another tokenizer or split.
-    """
-    if not 0 <= held_out_share < 1:
-        raise BadOption(f"--held-out-share {held_out_share}: must be at least 0 and below 1.")
-    with locked_folder(out):
-        return _write_shards(documents, out, tokenizer, held_out_share)
-
-
-def _write_shards(documents: Path, out: Path, tokenizer: ByteLevelBPE, held_out_share: float) -> TokensInfo:
-    sources = document_files(documents)
-    dtype = np.dtype("<u2") if tokenizer.vocab_size <= 2**16 else np.dtype("<u4")
-    shards: list[Shard] = []
-    with progress_bar("tokenize", unit="documents") as bar:
-        for number, source in enumerate(sources):
-            note = out / f"shard_{number:05d}.json"
-            identity = {
-                "source": source.name,
-                "source_sha256": sha256_of(source),
-                "tokenizer_sha256": tokenizer.sha256,
-                "held_out_share": held_out_share,
-            }
-            done = read_json(note) if note.exists() else None
-            if done is not None and {key: done.get(key) for key in identity} != identity:
-                raise BadInput(
-                    f"{note}: these shards are of other documents, another tokenizer or another split."
-                    " Choose another --out, or remove the folder."
-                )
-            if done is None:
-                pair = _write_pair(source, out, number, tokenizer, dtype, held_out_share)
-                done = identity | {"shards": [asdict(shard) for shard in pair]}
-                write_json(note, done)
-            shards.extend(Shard(**shard) for shard in done["shards"])
-            bar.advance(sum(shard["documents"] for shard in done["shards"]))
-    if not any(shard.tokens for shard in shards):
-        raise BadInput(f"{documents}: the documents hold no text.")
-    if held_out_share and {shard.split for shard in shards if shard.tokens} != {"train", "val"}:
-        shards = _hold_out_tail(out, shards, held_out_share, dtype)
-        say(f"{out}: too few documents to hold some out; the end of the last one is held out instead.")
-    tokenizer.save(out)
-    info = TokensInfo(
-        tokenizer.vocab_size, dtype.name, tokenizer.end_of_text, tokenizer.sha256, held_out_share, tuple(shards)
-    )
-    write_json(out / "tokens.json", asdict(info))
-    return info
-
-
-def _hold_out_tail(out: Path, shards: list[Shard], share: float, dtype: np.dtype[np.unsignedinteger]) -> list[Shard]:
-    """Divide the tokens of the largest documents file anew: the end is held out. A single book can't spare a document.
-
-    At least one context of GPT-2 is held out, where that is not more than half.
-    """
-    number = max(range(0, len(shards), 2), key=lambda n: shards[n].tokens + shards[n + 1].tokens)
-    train, val = shards[number], shards[number + 1]
-    ids = np.concatenate([np.fromfile(out / train.file, dtype), np.fromfile(out / val.file, dtype)])
-    count = min(max(int(sum(shard.tokens for shard in shards) * share), SHORTEST_TAIL), len(ids) // 2)
-    parts = []
-    for shard, part in ((train, ids[: len(ids) - count]), (val, ids[len(ids) - count :])):
-        with whole_file(out / shard.file) as handle:
-            handle.write(part.tobytes())
-        text_bytes = round((train.text_bytes + val.text_bytes) * len(part) / len(ids))
-        parts.append(replace(shard, tokens=len(part), text_bytes=text_bytes, sha256=sha256_of(out / shard.file)))
-    note = out / f"shard_{number // 2:05d}.json"
-    write_json(note, read_json(note) | {"shards": [asdict(shard) for shard in parts]})
-    return [*shards[:number], *parts, *shards[number + 2 :]]
-
-
-def _write_pair(
-    source: Path, out: Path, number: int, tokenizer: ByteLevelBPE, dtype: np.dtype[np.unsignedinteger], share: float
-) -> list[Shard]:
-    """Write the train and val shards of one documents file."""
-    paths: dict[Split, Path] = {split: out / f"{split}_{number:05d}.bin" for split in ("train", "val")}
-    tokens: dict[Split, int] = {"train": 0, "val": 0}
-    documents: dict[Split, int] = {"train": 0, "val": 0}
-    text_bytes: dict[Split, int] = {"train": 0, "val": 0}
-    with whole_file(paths["train"]) as train, whole_file(paths["val"]) as val:
-        for texts in _batches(source):
-            for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
-                split: Split = "val" if is_held_out(text, share) else "train"
-                handle = val if split == "val" else train
-                handle.write(np.array([tokenizer.end_of_text, *ids], dtype=dtype).tobytes())
-                tokens[split] += len(ids) + 1
-                documents[split] += 1
-                text_bytes[split] += len(text.encode("utf-8", "replace"))
-    return [
-        Shard(path.name, split, tokens[split], documents[split], text_bytes[split], sha256_of(path))
-        for split, path in paths.items()
-    ]
-
-
-def _batches(source: Path) -> Iterator[list[str]]:
-    batch: list[str] = []
-    for document in read_documents(source):
-        batch.append(document.text)
-        if len(batch) == DOCUMENTS_A_BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
 def read_tokens_info(folder: Path) -> TokensInfo:
     """Read `tokens.json`; raises BadInput where `folder` holds no finished shards."""
-    if not (folder / "tokens.json").exists():
+    path = folder / "tokens.json"
+    if not path.exists():
         raise BadInput(
             f"{folder}: no tokens.json here. Make token shards with: gpt2lab tokenize DOCUMENTS --out {folder}"
         )
-    found = read_json(folder / "tokens.json")
+    found = read_json(path)
     try:
-        return TokensInfo(**(found | {"shards": tuple(Shard(**shard) for shard in found["shards"])}))
+        if found["format"] != FORMAT:
+            raise KeyError(f"format {found['format']!r}")
+        shards = tuple(Shard(**shard) for shard in found["shards"])
+        return TokensInfo(**(found | {"shards": shards, "sources": _sources(found["sources"])}))
     except (KeyError, TypeError) as error:
-        raise BadInput(f"{folder / 'tokens.json'}: not a tokens file of this version ({error}).") from None
+        raise BadInput(
+            f"{path}: not a tokens file of this version ({error}). Run gpt2lab tokenize again with another --out."
+        ) from None
+
+
+def read_shard_note(folder: Path, file: str) -> ShardNote:
+    """Read the JSON beside a shard; raises BadInput where it is missing or not one."""
+    path = (folder / file).with_suffix(".json")
+    if not path.exists():
+        raise BadInput(f"{path}: missing; run gpt2lab tokenize again, which makes it anew.")
+    try:
+        return parse_shard_note(read_json(path))
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"{path}: not a note of a token shard ({error}).") from None
+
+
+def parse_shard_note(found: dict[str, Any]) -> ShardNote:
+    """A note from its JSON values; raises KeyError or TypeError for what is none."""
+    return ShardNote(
+        Shard(**found["shard"]),
+        tuple(found["document_ids"]),
+        tuple(found["document_offsets"]),
+        _sources(found["sources"]),
+    )
+
+
+def _sources(found: dict[str, Any]) -> dict[str, SourceCounts]:
+    return {name: SourceCounts(**counts) for name, counts in found.items()}
 
 
 class TokenStream:

@@ -7,7 +7,8 @@ from gpt2lab.base.errors import BadOption
 from gpt2lab.base.progress import progress_bar
 from gpt2lab.datasets.documents import read_documents
 from gpt2lab.tokens.bpe import ByteLevelBPE, gpt2_tokenizer, train_bpe
-from gpt2lab.tokens.shards import TokensInfo, is_held_out, write_shards
+from gpt2lab.tokens.shards import TokensInfo, is_held_out
+from gpt2lab.tokens.write_shards import write_shards
 
 GPT2 = "gpt2"
 """The name that stands for the published tokenizer."""

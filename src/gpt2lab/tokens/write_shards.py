@@ -1,0 +1,336 @@
+"""Documents to token shards: while one file's documents are encoded on all cores, others are read and written."""
+
+import hashlib
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow
+
+from gpt2lab.base.errors import BadInput, BadOption
+from gpt2lab.base.files import locked_folder, read_json, sha256_of, whole_file, write_json
+from gpt2lab.base.progress import Bar, progress_bar, say
+from gpt2lab.datasets.documents import check_documents, document_files, read_columns
+from gpt2lab.tokens.bpe import ByteLevelBPE
+from gpt2lab.tokens.bulk import BulkEncoder
+from gpt2lab.tokens.shards import (
+    FORMAT,
+    SPLITS,
+    Shard,
+    ShardNote,
+    SourceCounts,
+    Split,
+    TokensInfo,
+    dtype_for,
+    is_held_out_bytes,
+    parse_shard_note,
+)
+
+BYTES_AT_ONCE = 1 << 23
+FILES_AT_ONCE = 4
+SHORTEST_TAIL = 1025
+SOURCES_KEPT = 1000
+OTHER_SOURCES = "(others)"
+_ORIGIN = ("source", "url", "source_file")
+
+
+def write_shards(documents: Path, out: Path, tokenizer: ByteLevelBPE, held_out_share: float) -> TokensInfo:
+    """Encode a folder of documents into `out`, one pair of shards (train, val) for each documents file.
+
+    Shards whose notes are there are kept when the same command is run again. Raises BadInput for a folder without
+    documents, or when `out` holds the shards of other documents, another tokenizer or split.
+    """
+    if not 0 <= held_out_share < 1:
+        raise BadOption(f"--held-out-share {held_out_share}: must be at least 0 and below 1.")
+    files = document_files(documents)
+    for file in files:
+        check_documents(file)
+    with locked_folder(out):
+        return _write_shards(documents, files, out, tokenizer, held_out_share)
+
+
+def _write_shards(
+    documents: Path, files: Sequence[Path], out: Path, tokenizer: ByteLevelBPE, held_out_share: float
+) -> TokensInfo:
+    identity: dict[str, Any] = {
+        "format": FORMAT,
+        "vocab_size": tokenizer.vocab_size,
+        "dtype": dtype_for(tokenizer.vocab_size).name,
+        "end_of_text": tokenizer.end_of_text,
+        "tokenizer_sha256": tokenizer.sha256,
+        "held_out_share": held_out_share,
+    }
+    notes: list[ShardNote] = []
+    total = sum(file.stat().st_size for file in files)
+    with progress_bar("tokenize", total=total, unit="bytes") as bar:
+        for pair in _in_threads(_Encoding(out, BulkEncoder(tokenizer), tokenizer.end_of_text, identity, bar), files):
+            notes.extend(pair)
+    if not any(note.shard.tokens for note in notes):
+        raise BadInput(f"{documents}: the documents hold no text.")
+    if held_out_share and {note.shard.split for note in notes if note.shard.tokens} != set(SPLITS):
+        notes = _hold_out_tail(out, notes, identity)
+        say(f"{out}: too few documents to hold some out; the end of the last one is held out instead.")
+    tokenizer.save(out)
+    sources = _largest(note.sources for note in notes)
+    info = TokensInfo(**identity, shards=tuple(note.shard for note in notes), sources=sources)
+    write_json(out / "tokens.json", asdict(info))
+    return info
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """What the encoding of all documents files has in common."""
+
+    out: Path
+    encoder: BulkEncoder
+    end_of_text: int
+    identity: dict[str, Any]
+    bar: Bar
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+def _in_threads(common: _Encoding, files: Sequence[Path]) -> Iterator[list[ShardNote]]:
+    """The notes of each file's two shards, in order."""
+    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+        pairs = [pool.submit(_finished_or_written_pair, common, number, file) for number, file in enumerate(files)]
+        try:
+            for pair in pairs:
+                yield pair.result()
+        except BaseException:
+            common.stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _finished_or_written_pair(common: _Encoding, number: int, file: Path) -> list[ShardNote]:
+    paths = [common.out / f"{split}_{number:05d}.bin" for split in SPLITS]
+    pair = _finished_pair(paths, file, common.identity)
+    if pair is not None:
+        common.bar.skip(file.stat().st_size)
+        return pair
+    pair = _write_pair(common, file, paths)
+    for note in pair:
+        _write_note(common.out, note, common.identity)
+    return pair
+
+
+def _finished_pair(paths: Sequence[Path], file: Path, identity: dict[str, Any]) -> list[ShardNote] | None:
+    """The notes of the two shards of a documents file, when both are there; raises BadInput when they are of others."""
+    notes = [path.with_suffix(".json") for path in paths]
+    if not all(note.exists() for note in notes):
+        return None
+    source = {"source": file.name, "source_sha256": sha256_of(file)}
+    found = []
+    for note in notes:
+        values = read_json(note)
+        try:
+            there = {key: values[key] for key in identity}
+            shard = parse_shard_note(values)
+        except (KeyError, TypeError) as error:
+            raise BadInput(f"{note}: not a note of a token shard ({error}); remove the folder.") from None
+        if there["tokenizer_sha256"] != identity["tokenizer_sha256"]:
+            raise BadInput(
+                f"{note}: these shards were made with another tokenizer ({there['tokenizer_sha256'][:12]}, not"
+                f" {identity['tokenizer_sha256'][:12]}). Choose another --out, or remove the folder."
+            )
+        if there != identity or {key: getattr(shard.shard, key) for key in source} != source:
+            raise BadInput(
+                f"{note}: these shards are of other documents or another split. Choose another --out, or remove the"
+                " folder."
+            )
+        found.append(shard)
+    return found
+
+
+def _write_note(out: Path, note: ShardNote, identity: dict[str, Any]) -> None:
+    values = {
+        "shard": asdict(note.shard),
+        "sources": {name: asdict(counts) for name, counts in note.sources.items()},
+        "document_ids": note.document_ids,
+        "document_offsets": note.document_offsets,
+    }
+    write_json((out / note.shard.file).with_suffix(".json"), identity | values, indent=None)
+
+
+@dataclass
+class _Half:
+    """The documents of one split on their way to a shard."""
+
+    split: Split
+    handle: IO[bytes]
+    sha256: Any = field(default_factory=hashlib.sha256)
+    tokens: int = 0
+    text_bytes: int = 0
+    ids: list[str] = field(default_factory=list)
+    offsets: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    sources: defaultdict[str, SourceCounts] = field(default_factory=lambda: defaultdict(SourceCounts))
+
+    def note(self, path: Path, source: Path, source_sha256: str) -> ShardNote:
+        """What there is to say when all are written."""
+        digest = self.sha256.hexdigest()
+        count = len(self.ids)
+        shard = Shard(path.name, self.split, self.tokens, count, self.text_bytes, digest, source.name, source_sha256)
+        offsets = np.concatenate(self.offsets).tolist() if self.offsets else []
+        return ShardNote(shard, tuple(self.ids), tuple(offsets), _largest([self.sources]))
+
+
+def _write_pair(common: _Encoding, file: Path, paths: Sequence[Path]) -> list[ShardNote]:
+    """Write the two shards of one documents file."""
+    dtype = np.dtype(common.identity["dtype"]).newbyteorder("<")
+    bytes_a_row = file.stat().st_size / max(1, pyarrow.parquet.read_metadata(file).num_rows)
+    with whole_file(paths[0]) as train, whole_file(paths[1]) as val:
+        halves = [_Half("train", train), _Half("val", val)]
+        for batch in _batches(file, common.identity["held_out_share"]):
+            if common.stop.is_set():
+                raise InterruptedError("another file could not be encoded")
+            ids, starts = common.encoder.encode(batch.texts)
+            _write_batch(halves, batch, ids, starts, common.end_of_text, dtype)
+            common.bar.advance(bytes_a_row * batch.rows)
+    source_sha256 = sha256_of(file)
+    return [half.note(path, file, source_sha256) for half, path in zip(halves, paths, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Some documents: ids, texts in UTF-8, sources, whether they are held out; and how many rows they were."""
+
+    ids: list[str]
+    texts: list[bytes]
+    sources: list[str]
+    held_out: list[bool]
+    rows: int
+
+
+def _batches(file: Path, share: float) -> Iterator[_Batch]:
+    """The documents of a file, some megabytes at a time; rows whose text is null are passed over."""
+    row = 0
+    for table in _larger(read_columns(file, ("id", "text", *_ORIGIN))):
+        texts = table.column("text")
+        try:
+            texts.validate(full=True)
+        except pyarrow.ArrowInvalid as error:
+            raise BadInput(f"{file}: after row {row:,}: {str(error).splitlines()[0]}; build it again.") from None
+        columns = {name: table.column(name).to_pylist() for name in table.column_names if name != "text"}
+        ids = columns.get("id") or [f"{file.name}:{number}" for number in range(row, row + table.num_rows)]
+        sources = [_source(columns, number, file) for number in range(table.num_rows)]
+        binary = texts.cast(pyarrow.large_binary() if pyarrow.types.is_large_string(texts.type) else pyarrow.binary())
+        found = [
+            (str(i), text, s) for i, text, s in zip(ids, binary.to_pylist(), sources, strict=True) if text is not None
+        ]
+        row += table.num_rows
+        held_out = [share > 0 and is_held_out_bytes(text, share) for _, text, _ in found]
+        yield _Batch(
+            [i for i, _, _ in found], [t for _, t, _ in found], [s for *_, s in found], held_out, table.num_rows
+        )
+
+
+def _larger(batches: Iterator[pyarrow.RecordBatch]) -> Iterator[pyarrow.Table]:
+    """Record batches joined to tables of some megabytes, so that all cores have enough to do."""
+    waiting: list[pyarrow.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        waiting.append(batch)
+        size += batch.nbytes
+        if size >= BYTES_AT_ONCE:
+            yield pyarrow.Table.from_batches(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield pyarrow.Table.from_batches(waiting)
+
+
+def _source(columns: dict[str, list[Any]], row: int, file: Path) -> str:
+    """Whose a document is: its `source`, else the domain of its `url`, else the file it was read from."""
+    source, url, source_file = (columns[name][row] if name in columns else None for name in _ORIGIN)
+    if source is None and url:
+        try:
+            source = (urlsplit(url).hostname or url).removeprefix("www.")
+        except ValueError:
+            source = url
+    return str(source or source_file or file.name)
+
+
+def _write_batch(
+    halves: Sequence[_Half],
+    batch: _Batch,
+    ids: npt.NDArray[np.uint32],
+    starts: npt.NDArray[np.int64],
+    end_of_text: int,
+    dtype: np.dtype[np.unsignedinteger],
+) -> None:
+    """Write each document, `<|endoftext|>` before it, to the shard of its split."""
+    joined = np.insert(ids.astype(dtype), starts[:-1], end_of_text)
+    places = starts + np.arange(len(starts))
+    first = 0
+    for held_out, run in groupby(batch.held_out):
+        end = first + len(list(run))
+        half = halves[held_out]
+        piece = joined[places[first] : places[end]].data
+        half.handle.write(piece)
+        half.sha256.update(piece)
+        half.offsets.append(places[first:end] - places[first] + half.tokens)
+        half.tokens += len(piece)
+        first = end
+    tokens = np.diff(places).tolist()
+    for number, held_out in enumerate(batch.held_out):
+        half, size = halves[held_out], len(batch.texts[number])
+        half.ids.append(batch.ids[number])
+        half.text_bytes += size
+        source = batch.sources[number]
+        half.sources[source] = half.sources[source].plus(1, size, tokens[number])
+
+
+def _hold_out_tail(out: Path, notes: list[ShardNote], identity: dict[str, Any]) -> list[ShardNote]:
+    """Divide the tokens of the largest documents file anew: the end is held out. A single book can't spare a document.
+
+    At least one context of GPT-2 is held out, where that is not more than half. The document that is cut is in both
+    shards, its second part without `<|endoftext|>`.
+    """
+    number = max(range(0, len(notes), 2), key=lambda n: notes[n].shard.tokens + notes[n + 1].shard.tokens)
+    pair = notes[number : number + 2]
+    dtype = np.dtype(identity["dtype"]).newbyteorder("<")
+    ids = np.concatenate([np.fromfile(out / note.shard.file, dtype) for note in pair])
+    total = sum(note.shard.tokens for note in notes)
+    cut = len(ids) - min(max(int(total * identity["held_out_share"]), SHORTEST_TAIL), len(ids) // 2)
+    documents = [(name, offset) for name, offset in zip(pair[0].document_ids, pair[0].document_offsets, strict=True)]
+    later = [offset + pair[0].shard.tokens for offset in pair[1].document_offsets]
+    documents += zip(pair[1].document_ids, later, strict=True)
+    before = [document for document in documents if document[1] < cut]
+    after = [(before[-1][0], cut), *documents[len(before) :]]
+    text_bytes = sum(note.shard.text_bytes for note in pair)
+    train_bytes = round(text_bytes * cut / len(ids))
+    sources = _largest(note.sources for note in pair)
+    found = []
+    for note, (start, end), inside, size in (
+        (pair[0], (0, cut), before, train_bytes),
+        (pair[1], (cut, len(ids)), after, text_bytes - train_bytes),
+    ):
+        path = out / note.shard.file
+        with whole_file(path) as handle:
+            handle.write(ids[start:end].data)
+        shard = replace(note.shard, tokens=end - start, documents=len(inside), text_bytes=size, sha256=sha256_of(path))
+        names, offsets = tuple(name for name, _ in inside), tuple(offset - start for _, offset in inside)
+        # Which part of a source is held out is not worked out: the training shard keeps the counts of both.
+        found.append(ShardNote(shard, names, offsets, sources if note is pair[0] else {}))
+        _write_note(out, found[-1], identity)
+    return [*notes[:number], *found, *notes[number + 2 :]]
+
+
+def _largest(counts: Iterable[dict[str, SourceCounts]]) -> dict[str, SourceCounts]:
+    """The sources with most bytes of text, most first; the rest in one sum."""
+    total: defaultdict[str, SourceCounts] = defaultdict(SourceCounts)
+    for one in counts:
+        for name, found in one.items():
+            total[name] = total[name].plus(found.documents, found.text_bytes, found.tokens)
+    rest = total.pop(OTHER_SOURCES, SourceCounts())
+    ranked = sorted(total.items(), key=lambda item: (-item[1].text_bytes, item[0]))
+    for _, found in ranked[SOURCES_KEPT:]:
+        rest = rest.plus(found.documents, found.text_bytes, found.tokens)
+    return dict(ranked[:SOURCES_KEPT]) | ({OTHER_SOURCES: rest} if rest.documents else {})
