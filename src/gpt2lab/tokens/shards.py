@@ -10,7 +10,9 @@ tokens/
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,13 +20,15 @@ import numpy as np
 import numpy.typing as npt
 
 from gpt2lab.base.errors import BadInput
-from gpt2lab.base.files import read_json
+from gpt2lab.base.files import read_json, write_json
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 FORMAT = "gpt2lab-tokens-1"
+SOURCES_KEPT = 1000
+OTHER_SOURCES = "(others)"
 _HASH_RANGE = 2**64
 
 
@@ -91,7 +95,8 @@ class TokensInfo:
     dtype: str
     end_of_text: int
     tokenizer_sha256: str
-    held_out_share: float
+    held_out_share: float | None
+    """of the documents; None for shards that came from elsewhere, split"""
     shards: tuple[Shard, ...]
     sources: dict[str, SourceCounts]
     """the largest ones, by name"""
@@ -143,6 +148,53 @@ def parse_shard_note(found: dict[str, Any]) -> ShardNote:
 
 def _sources(found: dict[str, Any]) -> dict[str, SourceCounts]:
     return {name: SourceCounts(**counts) for name, counts in found.items()}
+
+
+def shards_identity(tokenizer: ByteLevelBPE, held_out_share: float | None) -> dict[str, Any]:
+    """What all shards of a folder have in common."""
+    return {
+        "format": FORMAT,
+        "vocab_size": tokenizer.vocab_size,
+        "dtype": dtype_for(tokenizer.vocab_size).name,
+        "end_of_text": tokenizer.end_of_text,
+        "tokenizer_sha256": tokenizer.sha256,
+        "held_out_share": held_out_share,
+    }
+
+
+def write_shard_note(folder: Path, note: ShardNote, identity: dict[str, Any]) -> None:
+    """Write the JSON beside a shard."""
+    values = {
+        "shard": asdict(note.shard),
+        "sources": {name: asdict(counts) for name, counts in note.sources.items()},
+        "document_ids": note.document_ids,
+        "document_offsets": note.document_offsets,
+    }
+    write_json((folder / note.shard.file).with_suffix(".json"), identity | values, indent=None)
+
+
+def write_tokens_info(
+    folder: Path, tokenizer: ByteLevelBPE, identity: dict[str, Any], notes: Sequence[ShardNote]
+) -> TokensInfo:
+    """Write the tokenizer and, last, `tokens.json`: with it the folder is finished."""
+    tokenizer.save(folder)
+    sources = largest_sources(note.sources for note in notes)
+    info = TokensInfo(**identity, shards=tuple(note.shard for note in notes), sources=sources)
+    write_json(folder / "tokens.json", asdict(info))
+    return info
+
+
+def largest_sources(counts: Iterable[dict[str, SourceCounts]]) -> dict[str, SourceCounts]:
+    """The sources with most bytes of text, most first; the rest in one sum."""
+    total: defaultdict[str, SourceCounts] = defaultdict(SourceCounts)
+    for one in counts:
+        for name, found in one.items():
+            total[name] = total[name].plus(found.documents, found.text_bytes, found.tokens)
+    rest = total.pop(OTHER_SOURCES, SourceCounts())
+    ranked = sorted(total.items(), key=lambda item: (-item[1].text_bytes, item[0]))
+    for _, found in ranked[SOURCES_KEPT:]:
+        rest = rest.plus(found.documents, found.text_bytes, found.tokens)
+    return dict(ranked[:SOURCES_KEPT]) | ({OTHER_SOURCES: rest} if rest.documents else {})
 
 
 class TokenStream:

@@ -1,14 +1,12 @@
 """Documents to token shards: while one file's documents are encoded on all cores, others are read and written."""
 
-import hashlib
 import threading
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -16,29 +14,27 @@ import numpy.typing as npt
 import pyarrow
 
 from gpt2lab.base.errors import BadInput, BadOption
-from gpt2lab.base.files import locked_folder, read_json, sha256_of, whole_file, write_json
+from gpt2lab.base.files import locked_folder, read_json, sha256_of, whole_file
 from gpt2lab.base.progress import Bar, progress_bar, say
 from gpt2lab.datasets.documents import check_documents, document_files, read_columns
 from gpt2lab.tokens.bpe import ByteLevelBPE
 from gpt2lab.tokens.bulk import BulkEncoder
+from gpt2lab.tokens.shard_writer import ShardWriter
 from gpt2lab.tokens.shards import (
-    FORMAT,
     SPLITS,
-    Shard,
     ShardNote,
-    SourceCounts,
-    Split,
     TokensInfo,
-    dtype_for,
     is_held_out_bytes,
+    largest_sources,
     parse_shard_note,
+    shards_identity,
+    write_shard_note,
+    write_tokens_info,
 )
 
 BYTES_AT_ONCE = 1 << 23
 FILES_AT_ONCE = 4
 SHORTEST_TAIL = 1025
-SOURCES_KEPT = 1000
-OTHER_SOURCES = "(others)"
 _ORIGIN = ("source", "url", "source_file")
 
 
@@ -60,14 +56,7 @@ def write_shards(documents: Path, out: Path, tokenizer: ByteLevelBPE, held_out_s
 def _write_shards(
     documents: Path, files: Sequence[Path], out: Path, tokenizer: ByteLevelBPE, held_out_share: float
 ) -> TokensInfo:
-    identity: dict[str, Any] = {
-        "format": FORMAT,
-        "vocab_size": tokenizer.vocab_size,
-        "dtype": dtype_for(tokenizer.vocab_size).name,
-        "end_of_text": tokenizer.end_of_text,
-        "tokenizer_sha256": tokenizer.sha256,
-        "held_out_share": held_out_share,
-    }
+    identity = shards_identity(tokenizer, held_out_share)
     notes: list[ShardNote] = []
     total = sum(file.stat().st_size for file in files)
     with progress_bar("tokenize", total=total, unit="bytes") as bar:
@@ -78,11 +67,7 @@ def _write_shards(
     if held_out_share and {note.shard.split for note in notes if note.shard.tokens} != set(SPLITS):
         notes = _hold_out_tail(out, notes, identity)
         say(f"{out}: too few documents to hold some out; the end of the last one is held out instead.")
-    tokenizer.save(out)
-    sources = _largest(note.sources for note in notes)
-    info = TokensInfo(**identity, shards=tuple(note.shard for note in notes), sources=sources)
-    write_json(out / "tokens.json", asdict(info))
-    return info
+    return write_tokens_info(out, tokenizer, identity, notes)
 
 
 @dataclass(frozen=True)
@@ -118,7 +103,7 @@ def _finished_or_written_pair(common: _Encoding, number: int, file: Path) -> lis
         return pair
     pair = _write_pair(common, file, paths)
     for note in pair:
-        _write_note(common.out, note, common.identity)
+        write_shard_note(common.out, note, common.identity)
     return pair
 
 
@@ -150,52 +135,22 @@ def _finished_pair(paths: Sequence[Path], file: Path, identity: dict[str, Any]) 
     return found
 
 
-def _write_note(out: Path, note: ShardNote, identity: dict[str, Any]) -> None:
-    values = {
-        "shard": asdict(note.shard),
-        "sources": {name: asdict(counts) for name, counts in note.sources.items()},
-        "document_ids": note.document_ids,
-        "document_offsets": note.document_offsets,
-    }
-    write_json((out / note.shard.file).with_suffix(".json"), identity | values, indent=None)
-
-
-@dataclass
-class _Half:
-    """The documents of one split on their way to a shard."""
-
-    split: Split
-    handle: IO[bytes]
-    sha256: Any = field(default_factory=hashlib.sha256)
-    tokens: int = 0
-    text_bytes: int = 0
-    ids: list[str] = field(default_factory=list)
-    offsets: list[npt.NDArray[np.int64]] = field(default_factory=list)
-    sources: defaultdict[str, SourceCounts] = field(default_factory=lambda: defaultdict(SourceCounts))
-
-    def note(self, path: Path, source: Path, source_sha256: str) -> ShardNote:
-        """What there is to say when all are written."""
-        digest = self.sha256.hexdigest()
-        count = len(self.ids)
-        shard = Shard(path.name, self.split, self.tokens, count, self.text_bytes, digest, source.name, source_sha256)
-        offsets = np.concatenate(self.offsets).tolist() if self.offsets else []
-        return ShardNote(shard, tuple(self.ids), tuple(offsets), _largest([self.sources]))
-
-
 def _write_pair(common: _Encoding, file: Path, paths: Sequence[Path]) -> list[ShardNote]:
     """Write the two shards of one documents file."""
     dtype = np.dtype(common.identity["dtype"]).newbyteorder("<")
     bytes_a_row = file.stat().st_size / max(1, pyarrow.parquet.read_metadata(file).num_rows)
     with whole_file(paths[0]) as train, whole_file(paths[1]) as val:
-        halves = [_Half("train", train), _Half("val", val)]
+        writers = [
+            ShardWriter(path, split, handle) for path, split, handle in zip(paths, SPLITS, (train, val), strict=True)
+        ]
         for batch in _batches(file, common.identity["held_out_share"]):
             if common.stop.is_set():
                 raise InterruptedError("another file could not be encoded")
             ids, starts = common.encoder.encode(batch.texts)
-            _write_batch(halves, batch, ids, starts, common.end_of_text, dtype)
+            _write_batch(writers, batch, ids, starts, common.end_of_text, dtype)
             common.bar.advance(bytes_a_row * batch.rows)
     source_sha256 = sha256_of(file)
-    return [half.note(path, file, source_sha256) for half, path in zip(halves, paths, strict=True)]
+    return [writer.note(file.name, source_sha256) for writer in writers]
 
 
 @dataclass(frozen=True)
@@ -258,7 +213,7 @@ def _source(columns: dict[str, list[Any]], row: int, file: Path) -> str:
 
 
 def _write_batch(
-    halves: Sequence[_Half],
+    writers: Sequence[ShardWriter],
     batch: _Batch,
     ids: npt.NDArray[np.uint32],
     starts: npt.NDArray[np.int64],
@@ -271,20 +226,11 @@ def _write_batch(
     first = 0
     for held_out, run in groupby(batch.held_out):
         end = first + len(list(run))
-        half = halves[held_out]
-        piece = joined[places[first] : places[end]].data
-        half.handle.write(piece)
-        half.sha256.update(piece)
-        half.offsets.append(places[first:end] - places[first] + half.tokens)
-        half.tokens += len(piece)
+        writers[held_out].write(joined[places[first] : places[end]], places[first:end] - places[first])
         first = end
     tokens = np.diff(places).tolist()
     for number, held_out in enumerate(batch.held_out):
-        half, size = halves[held_out], len(batch.texts[number])
-        half.ids.append(batch.ids[number])
-        half.text_bytes += size
-        source = batch.sources[number]
-        half.sources[source] = half.sources[source].plus(1, size, tokens[number])
+        writers[held_out].count(batch.ids[number], batch.sources[number], len(batch.texts[number]), tokens[number])
 
 
 def _hold_out_tail(out: Path, notes: list[ShardNote], identity: dict[str, Any]) -> list[ShardNote]:
@@ -306,7 +252,7 @@ def _hold_out_tail(out: Path, notes: list[ShardNote], identity: dict[str, Any]) 
     after = [(before[-1][0], cut), *documents[len(before) :]]
     text_bytes = sum(note.shard.text_bytes for note in pair)
     train_bytes = round(text_bytes * cut / len(ids))
-    sources = _largest(note.sources for note in pair)
+    sources = largest_sources(note.sources for note in pair)
     found = []
     for note, (start, end), inside, size in (
         (pair[0], (0, cut), before, train_bytes),
@@ -319,18 +265,5 @@ def _hold_out_tail(out: Path, notes: list[ShardNote], identity: dict[str, Any]) 
         names, offsets = tuple(name for name, _ in inside), tuple(offset - start for _, offset in inside)
         # Which part of a source is held out is not worked out: the training shard keeps the counts of both.
         found.append(ShardNote(shard, names, offsets, sources if note is pair[0] else {}))
-        _write_note(out, found[-1], identity)
+        write_shard_note(out, found[-1], identity)
     return [*notes[:number], *found, *notes[number + 2 :]]
-
-
-def _largest(counts: Iterable[dict[str, SourceCounts]]) -> dict[str, SourceCounts]:
-    """The sources with most bytes of text, most first; the rest in one sum."""
-    total: defaultdict[str, SourceCounts] = defaultdict(SourceCounts)
-    for one in counts:
-        for name, found in one.items():
-            total[name] = total[name].plus(found.documents, found.text_bytes, found.tokens)
-    rest = total.pop(OTHER_SOURCES, SourceCounts())
-    ranked = sorted(total.items(), key=lambda item: (-item[1].text_bytes, item[0]))
-    for _, found in ranked[SOURCES_KEPT:]:
-        rest = rest.plus(found.documents, found.text_bytes, found.tokens)
-    return dict(ranked[:SOURCES_KEPT]) | ({OTHER_SOURCES: rest} if rest.documents else {})
