@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.tokens.loader import Loader, permuted, validation_batches
-from gpt2lab.tokens.shards import TokenStream
+from gpt2lab.tokens.stream import TokenStream
 
 
 @given(st.integers(1, 3000), st.binary(max_size=8))

@@ -9,12 +9,12 @@ from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.datasets.documents import read_documents
 from gpt2lab.tokens.bpe import gpt2_tokenizer
 from gpt2lab.tokens.shards import (
-    TokenStream,
     check_same_tokenizer,
     is_held_out,
     read_tokens_info,
     write_shards,
 )
+from gpt2lab.tokens.stream import TokenStream
 
 
 def test_shards_hold_every_document_once_on_its_side(tokens_folder, documents_folder, small_tokenizer):

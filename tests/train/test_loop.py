@@ -181,7 +181,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(recipe, tokens_folde
 def test_the_validation_loss_is_that_of_a_plain_pass(finished, tokens_folder):
     """The recorded loss and bits per byte, computed again by hand from the model folder."""
     from gpt2lab.tokens.loader import validation_batches
-    from gpt2lab.tokens.shards import TokenStream
+    from gpt2lab.tokens.stream import TokenStream
 
     out, summary = finished
     model = gpt2lab.load(out / "model")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpt2lab.base.errors import BadInput
-from gpt2lab.tokens.shards import TokenStream
+from gpt2lab.tokens.stream import TokenStream
 
 FEISTEL_ROUNDS = 4
 

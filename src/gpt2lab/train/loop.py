@@ -40,7 +40,8 @@ from gpt2lab.model.config import parameter_count, training_flops_per_token
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.tokens.bpe import ByteLevelBPE
 from gpt2lab.tokens.loader import Loader, validation_batches
-from gpt2lab.tokens.shards import TokensInfo, TokenStream, check_same_tokenizer, read_tokens_info
+from gpt2lab.tokens.shards import TokensInfo, check_same_tokenizer, read_tokens_info
+from gpt2lab.tokens.stream import TokenStream
 from gpt2lab.train.checkpointing import Progress, checkpoints, restore_checkpoint, save_checkpoint
 from gpt2lab.train.optim import make_adamw
 from gpt2lab.train.recipe import Recipe, changed_keys, recipe_from_json, recipe_to_json
