@@ -1,5 +1,6 @@
 """The tokens of one split of a folder of shards, memory-mapped, as one long sequence."""
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +10,22 @@ from gpt2lab.base.errors import BadInput
 from gpt2lab.tokens.shards import Split, TokensInfo, read_tokens_info
 
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+SCANNED_AT_ONCE = 2**22
+"""Tokens; numpy counts ids as int64, and a shard may be larger than a fourth of the memory."""
 
 
 class TokenStream:
-    """All tokens of one split, memory-mapped, as one long sequence across its shards.
+    """All tokens of one split as one long sequence across its shards.
 
-    Raises BadInput for a shard that is missing or whose length is not what `tokens.json` says.
+    Raises BadInput for a shard that is missing or whose length is not what `tokens.json` says, and, when it is read,
+    for an id beyond the vocabulary.
     """
 
     def __init__(self, folder: Path, split: Split, info: TokensInfo | None = None) -> None:
+        self.folder, self.split = folder, split
         self.info = info or read_tokens_info(folder)
-        maps: list[Ids] = []
+        self._files: list[Path] = []
+        self._shards: list[Ids] = []
         for shard in self.info.shards:
             if shard.split != split or not shard.tokens:
                 continue
@@ -31,27 +37,76 @@ class TokenStream:
                     f"{path}: has {size:,} bytes where tokens.json says {shard.tokens * dtype.itemsize:,}."
                     " Run gpt2lab tokenize again with another --out."
                 )
-            maps.append(np.memmap(path, dtype=dtype, mode="r"))
-        self._maps = maps
-        self._starts = np.cumsum([0, *(len(shard) for shard in maps)])
+            self._files.append(path)
+            self._shards.append(np.asarray(np.memmap(path, dtype, "r")))  # a slice of a plain array costs a tenth
+        self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def read(self, start: int, count: int) -> npt.NDArray[np.int64]:
-        """Tokens `start` to `start + count` as int64 [count]."""
-        pieces: list[npt.NDArray[np.int64]] = []
+        """Tokens `start` to `start + count` as int64 [count]; fewer where the stream ends before."""
+        ids = self._read(start, count)
+        self._check(ids[None], np.array([start]))
+        return ids.astype(np.int64)
+
+    def rows(self, starts: npt.NDArray[np.int64], count: int) -> Ids:
+        """The `count` tokens from each of `starts`, as they lie on disk: [len(starts), count].
+
+        Every row must lie within the stream.
+        """
+        rows = np.empty((len(starts), count), self.info.dtype)
+        numbers = np.searchsorted(self._starts, starts, side="right") - 1
+        inside = starts - self._starts[numbers]
+        # Row by row: indexing by an array would need a pass a shard, and is slower below 64 rows (docs/log.md).
+        for row, number, place in zip(rows, numbers.tolist(), inside.tolist(), strict=True):
+            piece = self._shards[number][place : place + count]
+            row[:] = piece if len(piece) == count else self._read(int(self._starts[number]) + place, count)
+        self._check(rows, starts)
+        return rows
+
+    def _read(self, start: int, count: int) -> Ids:
+        pieces: list[Ids] = []
         number = int(np.searchsorted(self._starts, start, side="right")) - 1
-        while count > 0 and number < len(self._maps):
+        while count > 0 and number < len(self._shards):
             inside = start - int(self._starts[number])
-            piece = self._maps[number][inside : inside + count].astype(np.int64)
+            piece = self._shards[number][inside : inside + count]
             pieces.append(piece)
             start, count, number = start + len(piece), count - len(piece), number + 1
-        return np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
+        return np.concatenate(pieces) if pieces else np.zeros(0, self.info.dtype)
+
+    def _check(self, rows: Ids, starts: npt.NDArray[np.int64]) -> None:
+        """Raise BadInput that names the file and the place of the first id that is beyond the vocabulary."""
+        if not rows.size or rows.max() < self.info.vocab_size:
+            return
+        row, column = np.argwhere(rows >= self.info.vocab_size)[0]
+        position = int(starts[row]) + int(column)
+        number = int(np.searchsorted(self._starts, position, side="right")) - 1
+        raise BadInput(
+            f"{self._files[number]}: token {position - int(self._starts[number]):,} is {rows[row, column]:,}, beyond"
+            f" the vocabulary of {self.info.vocab_size:,}. The file is damaged, or tokens.json is another's: run"
+            " gpt2lab tokenize again with another --out."
+        )
 
     def counts(self) -> npt.NDArray[np.int64]:
         """How often each id occurs: int64 [vocab_size]. Reads the whole split once."""
         total = np.zeros(self.info.vocab_size, np.int64)
-        for shard in self._maps:
-            total += np.bincount(shard, minlength=self.info.vocab_size)
+        for shard, start in zip(self._shards, self._starts.tolist(), strict=False):
+            for place in range(0, len(shard), SCANNED_AT_ONCE):
+                ids = shard[place : place + SCANNED_AT_ONCE]
+                self._check(ids[None], np.array([start + place]))
+                total += np.bincount(ids, minlength=self.info.vocab_size)
         return total
+
+    @cached_property
+    def document_starts(self) -> npt.NDArray[np.int64]:
+        """Where each document's `<|endoftext|>` stands, rising: int64 [documents]. Reads the whole split once.
+
+        Tokens before the first one belong to no document here.
+        """
+        found = [
+            np.flatnonzero(shard[place : place + SCANNED_AT_ONCE] == self.info.end_of_text) + (start + place)
+            for shard, start in zip(self._shards, self._starts.tolist(), strict=False)
+            for place in range(0, len(shard), SCANNED_AT_ONCE)
+        ]
+        return np.concatenate([np.zeros(0, np.int64), *found])
