@@ -83,17 +83,13 @@ class ConnorWindows:
     def read(self, places: npt.NDArray[np.int64]) -> Batch:
         """The windows at `places`."""
         count = self.context_length + 1
-        rows = np.empty((len(places), count), np.int64)
         documents = places[:, 1:]
-        ends = np.cumsum(self._sizes[documents], axis=1)
-        firsts = np.argmax(ends > places[:, :1] + 1, axis=1)
-        for row, window, first, names, row_ends in zip(
-            rows, places[:, 0] + 1, firsts.tolist(), documents, ends, strict=True
-        ):  # the first document's own <|endoftext|>, at 0, does not belong to the text
-            filled, at, number = 0, int(window), first
-            while filled < count:
-                taken = min(count - filled, int(row_ends[number]) - at)
-                end = int(self._starts[names[number]] + self._sizes[names[number]])
-                row[filled : filled + taken] = self.stream.read(end - (int(row_ends[number]) - at), taken)
-                filled, at, number = filled + taken, at + taken, number + 1
-        return shifted(rows)
+        begins, ends = places[:, :1] + 1, places[:, :1] + 1 + count  # the first <|endoftext|>, at 0, is not of the text
+        sizes = self._sizes[documents]
+        document_ends = np.cumsum(sizes, axis=1)
+        document_begins = document_ends - sizes
+        first = np.maximum(document_begins, begins)
+        counts = np.minimum(document_ends, ends) - first
+        read = counts > 0  # the documents that the window touches
+        starts = self._starts[documents] + first - document_begins
+        return shifted(self.stream.pieces(starts[read], counts[read]).reshape(-1, count))

@@ -48,7 +48,8 @@ class Sequences:
         """The sequences at `places`."""
         starts = places * self.context_length
         whole = np.minimum(starts, len(self.stream) - 1 - self.context_length)
-        batch = shifted(self.stream.rows(whole, self.context_length + 1))
+        count = self.context_length + 1
+        batch = shifted(self.stream.pieces(whole, np.full(len(whole), count)).reshape(-1, count))
         for row in np.flatnonzero(whole < starts):
             batch[1, row, : starts[row] - whole[row]] = IGNORED
         return batch

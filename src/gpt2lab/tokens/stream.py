@@ -2,6 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -46,56 +47,46 @@ class TokenStream:
 
     def read(self, start: int, count: int) -> npt.NDArray[np.int64]:
         """Tokens `start` to `start + count` as int64 [count]; fewer where the stream ends before."""
-        ids = self._read(start, count)
-        self._check(ids[None], np.array([start]))
-        return ids.astype(np.int64)
+        count = max(0, min(count, len(self) - start))
+        return self.pieces(np.array([start]), np.array([count])).astype(np.int64)
 
-    def rows(self, starts: npt.NDArray[np.int64], count: int) -> Ids:
-        """The `count` tokens from each of `starts`, as they lie on disk: [len(starts), count].
+    def pieces(self, starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> Ids:
+        """Pieces of the stream, one after the other, as they lie on disk: [sum of `counts`].
 
-        Every row must lie within the stream.
+        Every piece must lie within the stream.
         """
-        rows = np.empty((len(starts), count), self.info.dtype)
-        numbers = np.searchsorted(self._starts, starts, side="right") - 1
-        inside = starts - self._starts[numbers]
-        # Row by row: indexing by an array would need a pass a shard, and is slower below 64 rows (docs/log.md).
-        for row, number, place in zip(rows, numbers.tolist(), inside.tolist(), strict=True):
-            piece = self._shards[number][place : place + count]
-            row[:] = piece if len(piece) == count else self._read(int(self._starts[number]) + place, count)
-        self._check(rows, starts)
-        return rows
+        ids = np.empty(int(counts.sum()), self.info.dtype)
+        shards = np.searchsorted(self._starts, starts, side="right") - 1
+        inside = starts - self._starts[shards]
+        at = 0
+        # Piece by piece: to index by an array needs a pass for each shard and gains nothing below 64 pieces.
+        for number, place, count in zip(shards.tolist(), inside.tolist(), counts.tolist(), strict=True):
+            end = at + count
+            while at < end:
+                piece = self._shards[number][place : place + end - at]
+                ids[at : at + len(piece)] = piece
+                at, number, place = at + len(piece), number + 1, 0
+        if len(ids) and ids.max() >= self.info.vocab_size:
+            self._refuse(ids, starts, counts)
+        return ids
 
-    def _read(self, start: int, count: int) -> Ids:
-        pieces: list[Ids] = []
-        number = int(np.searchsorted(self._starts, start, side="right")) - 1
-        while count > 0 and number < len(self._shards):
-            inside = start - int(self._starts[number])
-            piece = self._shards[number][inside : inside + count]
-            pieces.append(piece)
-            start, count, number = start + len(piece), count - len(piece), number + 1
-        return np.concatenate(pieces) if pieces else np.zeros(0, self.info.dtype)
-
-    def _check(self, rows: Ids, starts: npt.NDArray[np.int64]) -> None:
+    def _refuse(self, ids: Ids, starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> NoReturn:
         """Raise BadInput that names the file and the place of the first id that is beyond the vocabulary."""
-        if not rows.size or rows.max() < self.info.vocab_size:
-            return
-        row, column = np.argwhere(rows >= self.info.vocab_size)[0]
-        position = int(starts[row]) + int(column)
+        at = int(np.argmax(ids >= self.info.vocab_size))
+        piece = int(np.searchsorted(np.cumsum(counts), at, side="right"))
+        position = int(starts[piece]) + at - int(counts[:piece].sum())
         number = int(np.searchsorted(self._starts, position, side="right")) - 1
         raise BadInput(
-            f"{self._files[number]}: token {position - int(self._starts[number]):,} is {rows[row, column]:,}, beyond"
-            f" the vocabulary of {self.info.vocab_size:,}. The file is damaged, or tokens.json is another's: run"
+            f"{self._files[number]}: token {position - int(self._starts[number]):,} is {ids[at]:,}, beyond the"
+            f" vocabulary of {self.info.vocab_size:,}. The file is damaged, or tokens.json is another's: run"
             " gpt2lab tokenize again with another --out."
         )
 
     def counts(self) -> npt.NDArray[np.int64]:
         """How often each id occurs: int64 [vocab_size]. Reads the whole split once."""
         total = np.zeros(self.info.vocab_size, np.int64)
-        for shard, start in zip(self._shards, self._starts.tolist(), strict=False):
-            for place in range(0, len(shard), SCANNED_AT_ONCE):
-                ids = shard[place : place + SCANNED_AT_ONCE]
-                self._check(ids[None], np.array([start + place]))
-                total += np.bincount(ids, minlength=self.info.vocab_size)
+        for start in range(0, len(self), SCANNED_AT_ONCE):
+            total += np.bincount(self.read(start, SCANNED_AT_ONCE), minlength=self.info.vocab_size)
         return total
 
     @cached_property
