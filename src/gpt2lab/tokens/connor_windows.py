@@ -70,8 +70,8 @@ class ConnorWindows:
         groups, epochs = numbers % np.uint64(self.sequences), numbers // np.uint64(self.sequences)
         width = self.stitch
         while True:
-            order = (groups[:, None] * np.uint64(self.stitch) + np.arange(width, dtype=np.uint64)) % np.uint64(size)
-            documents = permuted_by_epoch(order, epochs, size, key)
+            order = groups[:, None] * np.uint64(self.stitch) + np.arange(width, dtype=np.uint64)
+            documents = permuted_by_epoch(np.asarray(order % np.uint64(size), np.uint64), epochs, size, key)
             lengths = np.cumsum(self._sizes[documents], axis=1) - 1  # of the first 1, 2, ... documents joined
             if width == size or (lengths[:, -1] >= needed).all():
                 break
