@@ -54,7 +54,7 @@ def test_all_of_a_small_held_out_part_is_predicted_once(tmp_path):
 
 
 def test_too_little_text_for_one_context_is_said(tokens_folder):
-    with pytest.raises(BadInput, match="training tokens .* are fewer than one context"):
+    with pytest.raises(BadInput, match=r"training tokens .* are fewer than one context"):
         Sequences(TokenStream(tokens_folder, "train"), 10**6)
     with pytest.raises(BadInput, match="held-out"):
         validation_batches(TokenStream(tokens_folder, "val"), 10**6, 1, 1)
