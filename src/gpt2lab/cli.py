@@ -220,7 +220,7 @@ def _train(recipe_name: str, vocab_size: int) -> Callable[..., None]:
     from gpt2lab.train.recipe import Recipe, find_recipe
 
     def command(
-        tokens: tyro.conf.Positional[Path],
+        tokens: tyro.conf.Positional[tuple[Path, ...]],
         out: Path,
         recipe: str = "laptop:nano",  # noqa: ARG001 - read beforehand, by verb_command
         options: Annotated[Recipe, tyro.conf.arg(name="")] = find_recipe(recipe_name, vocab_size),  # noqa: B008
@@ -229,7 +229,7 @@ def _train(recipe_name: str, vocab_size: int) -> Callable[..., None]:
         """Train a GPT-2 on token shards by a recipe; goes on where it stopped. Single settings override the recipe's.
 
         Args:
-            tokens: a folder that `tokenize` made
+            tokens: folders that `tokenize` made; with several, --data.weights tells each one's share
             out: the run folder: recipe, metrics, checkpoints, report, and at the end model/
             recipe: NAME:SIZE (paper, laptop; 117M, 345M, 762M, 1542M, PrettyBig, nano, micro), or a file.json
             json: print the run's summary as JSON

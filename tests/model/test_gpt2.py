@@ -99,6 +99,55 @@ def test_decoding_with_the_cache_equals_the_full_pass(chunks):
         torch.testing.assert_close(torch.cat(pieces, dim=1), network(tokens), atol=1e-5, rtol=0)
 
 
+def test_a_document_is_read_the_same_whatever_stands_before_it():
+    """At the same positions; the documents before are of other texts and other lengths."""
+    network, _ = reference_pair(SHAPES["small"])
+    generator = torch.Generator().manual_seed(4)
+    rows = torch.randint(0, 199, (3, 40), generator=generator)
+    rows[:, 23:] = rows[0, 23:]
+    documents = torch.tensor([[1] * 23 + [2] * 17, [0] * 9 + [1] * 14 + [2] * 17, list(range(23)) + [23] * 17])
+    with torch.inference_mode():
+        logits = network(rows, documents_BT=documents)[:, 23:]
+        assert torch.equal(logits[0], logits[1])
+        assert torch.equal(logits[0], logits[2])
+        assert not torch.allclose(logits[0], network(rows)[0, 23:], atol=1e-3)
+
+
+def test_a_mask_of_one_document_changes_neither_loss_nor_gradients():
+    network, _ = reference_pair(SHAPES["small"])
+    tokens = torch.randint(0, 199, (2, 33), generator=torch.Generator().manual_seed(5))
+    losses, gradients = [], []
+    for documents in (None, torch.ones(2, 32, dtype=torch.int64)):
+        loss = network.loss(tokens[:, :-1], tokens[:, 1:], documents)
+        losses.append(float(loss.detach()))
+        gradients.append(torch.autograd.grad(loss, list(network.parameters())))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    for plain, masked in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, masked, atol=1e-6, rtol=1e-4)
+
+
+def test_documents_and_a_cache_do_not_go_together():
+    network, _ = reference_pair(SHAPES["small"])
+    cache = KVCache(network.config, 1, torch.float32, torch.device("cpu"))
+    with pytest.raises(ValueError, match="does not know the documents"):
+        network(torch.zeros(1, 4, dtype=torch.int64), cache, torch.zeros(1, 4, dtype=torch.int64))
+
+
+def test_negative_targets_do_not_count_and_none_at_all_is_a_loss_of_zero():
+    network, _ = reference_pair(SHAPES["small"])
+    tokens = torch.randint(0, 199, (2, 21), generator=torch.Generator().manual_seed(6))
+    inputs, targets = tokens[:, :-1], tokens[:, 1:].clone()
+    targets[1, 5:] = -100
+    with torch.no_grad():
+        wanted = torch.cat([network(inputs[:1])[0], network(inputs[1:, :5])[0]]).log_softmax(-1)
+        wanted = -wanted.gather(1, targets[targets >= 0][:, None]).mean()
+    assert float(network.loss(inputs, targets).detach()) == pytest.approx(float(wanted), abs=1e-5)
+    loss = network.loss(inputs, torch.full_like(targets, -100))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert all(float(parameter.grad.abs().max()) == 0 for parameter in network.parameters())
+
+
 def test_more_tokens_than_the_context_are_refused():
     network, _ = reference_pair(SHAPES["odd"])
     with pytest.raises(ValueError, match="18 tokens are more than the context of 17"):

@@ -9,11 +9,11 @@ from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.datasets.documents import read_documents
 from gpt2lab.tokens.bpe import gpt2_tokenizer
 from gpt2lab.tokens.shards import (
-    TokenStream,
     check_same_tokenizer,
     is_held_out,
     read_tokens_info,
 )
+from gpt2lab.tokens.stream import TokenStream
 from gpt2lab.tokens.write_shards import write_shards
 
 

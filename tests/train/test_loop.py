@@ -180,8 +180,8 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(recipe, tokens_folde
 
 def test_the_validation_loss_is_that_of_a_plain_pass(finished, tokens_folder):
     """The recorded loss and bits per byte, computed again by hand from the model folder."""
-    from gpt2lab.tokens.loader import validation_batches
-    from gpt2lab.tokens.shards import TokenStream
+    from gpt2lab.tokens.sequences import IGNORED, validation_batches
+    from gpt2lab.tokens.stream import TokenStream
 
     out, summary = finished
     model = gpt2lab.load(out / "model")
@@ -190,6 +190,8 @@ def test_the_validation_loss_is_that_of_a_plain_pass(finished, tokens_folder):
         with torch.inference_mode():
             scores = model.network(torch.from_numpy(inputs))[0].log_softmax(-1)
         for row, target in zip(scores, targets[0].tolist(), strict=True):
+            if target == IGNORED:
+                continue
             nats -= float(row[target])
             tokens += 1
             if target != model.tokenizer.end_of_text:

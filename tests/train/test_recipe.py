@@ -7,6 +7,7 @@ import pytest
 
 from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.train.recipe import (
+    DataConfig,
     ScheduleConfig,
     changed_keys,
     find_recipe,
@@ -21,6 +22,12 @@ from gpt2lab.train.schedule import learning_rate_share
 @pytest.mark.parametrize("recipe", [paper(), paper("1542M"), laptop(), laptop("micro", 300)])
 def test_a_recipe_comes_back_from_its_json(recipe):
     assert recipe_from_json(json.loads(json.dumps(recipe_to_json(recipe))), "x") == recipe
+
+
+def test_the_weights_of_a_mixture_come_back_from_json():
+    recipe = replace(laptop(), data=DataConfig(sampling="connor", weights=(0.7, 3.0), document_mask=True))
+    assert recipe_from_json(json.loads(json.dumps(recipe_to_json(recipe))), "x") == recipe
+    assert recipe_from_json(recipe_to_json(laptop()) | {"data": {"weights": [7, 3]}}, "x").data.weights == (7.0, 3.0)
 
 
 def test_names_and_files_stand_for_recipes(tmp_path):
@@ -49,6 +56,9 @@ def test_the_paper_batch_is_512_sequences_of_1024_tokens():
         ({"optimizer": {"clip_norm": -1.0}}, r"optimizer\.clip_norm = -1\.0"),
         ({"optimizer": {"beta1": 1.5}}, r"optimizer\.beta1 = 1\.5"),
         ({"minutes": float("inf")}, "minutes = inf"),
+        ({"data": {"sampling": "twice"}}, r"data\.sampling = 'twice' must be one of each_once, connor, connor_long"),
+        ({"data": {"weights": 0.5}}, r"data\.weights = 0\.5 must be a list"),
+        ({"data": {"weights": [0.5, "much"]}}, r"data\.weights = \[0\.5, 'much'\] must be of type float"),
         ({"schedule": {"warmup_steps": -1}}, r"schedule\.warmup_steps = -1"),
     ],
 )

@@ -60,24 +60,18 @@ class Attention(nn.Module):
         self.attn_pdrop = config.attn_pdrop
         self.layer = layer
 
-    def forward(self, x_BTD: Tensor, cache: KVCache | None) -> Tensor:
-        """Mix each token with those before it, [B, T, D] to [B, T, D]."""
+    def forward(self, x_BTD: Tensor, cache: KVCache | None, mask: Tensor | None) -> Tensor:
+        """Mix each token with those before it that `mask` lets it see (None: all of them), [B, T, D] to [B, T, D]."""
         q_BHTK, k_BHSK, v_BHSK = self.c_attn(x_BTD).unflatten(-1, (3, self.n_head, -1)).permute(2, 0, 3, 1, 4)
-        seen = 0
         if cache is not None:
-            seen = cache.length
             k_BHSK, v_BHSK = cache.append(self.layer, k_BHSK, v_BHSK)
-        new = x_BTD.shape[1]
-        mask_TS = None
-        if seen and new > 1:  # a chunk after a cached prefix: token t sees the prefix and the chunk up to itself
-            mask_TS = torch.ones(new, seen + new, dtype=torch.bool, device=x_BTD.device).tril(seen)
         y_BHTK = F.scaled_dot_product_attention(
             q_BHTK,
             k_BHSK,
             v_BHSK,
-            attn_mask=mask_TS,
+            attn_mask=mask,
             dropout_p=self.attn_pdrop if self.training else 0.0,
-            is_causal=seen == 0 and new > 1,
+            is_causal=mask is None and x_BTD.shape[1] > 1,
         )
         projected: Tensor = self.c_proj(y_BHTK.transpose(1, 2).flatten(2))
         return projected
@@ -108,11 +102,25 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.resid_pdrop)
 
-    def forward(self, x_BTD: Tensor, cache: KVCache | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, cache: KVCache | None, mask: Tensor | None) -> Tensor:
         """Add what attention and MLP say to the residual stream [B, T, D]."""
-        x_BTD = x_BTD + self.dropout(self.attn(self.ln_1(x_BTD), cache))
+        x_BTD = x_BTD + self.dropout(self.attn(self.ln_1(x_BTD), cache, mask))
         mlp_BTD: Tensor = self.dropout(self.mlp(self.ln_2(x_BTD)))
         return x_BTD + mlp_BTD
+
+
+def attention_mask(new: int, seen: int, documents_BT: Tensor | None, device: torch.device) -> Tensor | None:
+    """Which tokens each of `new` ones after `seen` cached ones may see: bool [T, S] or [B, 1, T, S].
+
+    None where that is all up to itself and nothing is cached, or a single new token: no mask is needed then.
+    `documents_BT` numbers the document of each token: a token sees no other document than its own.
+    """
+    if documents_BT is None and (seen == 0 or new == 1):
+        return None
+    mask_TS = torch.ones(new, seen + new, dtype=torch.bool, device=device).tril(seen)
+    if documents_BT is None:
+        return mask_TS
+    return (documents_BT[:, None, :, None] == documents_BT[:, None, None, :]) & mask_TS
 
 
 class GPT2(nn.Module):
@@ -145,19 +153,23 @@ class GPT2(nn.Module):
                     deviation /= math.sqrt(2 * self.config.n_layer)
                 parameter.normal_(0.0, deviation, generator=generator)
 
-    def hidden(self, tokens_BT: Tensor, cache: KVCache | None = None) -> Tensor:
+    def hidden(self, tokens_BT: Tensor, cache: KVCache | None = None, documents_BT: Tensor | None = None) -> Tensor:
         """The residual stream after the last layer norm, [B, T, D]; with a cache, of the tokens after those it holds.
 
-        Raises ValueError when the positions run past `context_length`.
+        `documents_BT` (int64) numbers each token's document, and stops attention at the borders; positions run on.
+        Raises ValueError when the positions run past `context_length`, or for documents together with a cache.
         """
+        if cache is not None and documents_BT is not None:
+            raise ValueError("a cache does not know the documents of the tokens it holds")
         start = cache.length if cache is not None else 0
         end = start + tokens_BT.shape[1]
         if end > self.config.context_length:
             raise ValueError(f"{end} tokens are more than the context of {self.config.context_length}")
         positions_T = torch.arange(start, end, device=tokens_BT.device)
         x_BTD = self.dropout(self.wte(tokens_BT) + self.wpe(positions_T))
+        mask = attention_mask(end - start, start, documents_BT, tokens_BT.device)
         for block in self.h:
-            x_BTD = block(x_BTD, cache)
+            x_BTD = block(x_BTD, cache, mask)
         if cache is not None:
             cache.length = end
         normed: Tensor = self.ln_f(x_BTD)
@@ -167,10 +179,12 @@ class GPT2(nn.Module):
         """Logits [..., V] of hidden states [..., D]."""
         return F.linear(x_BTD, self.wte.weight if self.lm_head is None else self.lm_head.weight)
 
-    def forward(self, tokens_BT: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, cache: KVCache | None = None, documents_BT: Tensor | None = None) -> Tensor:
         """Logits [B, T, V] of the token after each of `tokens_BT` (int64)."""
-        return self.head(self.hidden(tokens_BT, cache))
+        return self.head(self.hidden(tokens_BT, cache, documents_BT))
 
-    def loss(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        """Mean cross-entropy of `targets_BT` in nats a token."""
-        return F.cross_entropy(self(tokens_BT).flatten(0, 1), targets_BT.flatten())
+    def loss(self, tokens_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
+        """Mean cross-entropy in nats a token of those `targets_BT` that are not negative; 0 where there are none."""
+        logits_BTV = self(tokens_BT, documents_BT=documents_BT)
+        total = F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="sum")
+        return total / (targets_BT >= 0).sum().clamp(min=1)

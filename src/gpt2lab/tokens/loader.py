@@ -1,101 +1,89 @@
-"""Batches from token shards whose place in the data is a pure function of (seed, step).
+"""Batches whose place in the data is a pure function of (seed, step): no state to save, none to lose.
 
-The stream is cut into sequences of `context_length` tokens, each read with the one token after it, so that within an
-epoch every token is predicted once (but for a tail shorter than one sequence). Each epoch has its own seeded order,
-computed, not stored: a Feistel network over the sequence numbers.
+Sequence n of a run is row n % batch_size of step n // batch_size. Which source it comes from (`mixture`) and which of
+that source's sequences it is (`sequences`, `connor_windows`) are computed from the seed and n, so that neither the
+steps before nor the number of ranks or workers matter.
 """
 
-import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from gpt2lab.base.errors import BadInput
-from gpt2lab.tokens.shards import TokenStream
-
-FEISTEL_ROUNDS = 4
-
-
-def permuted(numbers: npt.NDArray[np.uint64], size: int, key: bytes) -> npt.NDArray[np.uint64]:
-    """A pseudo-random permutation of 0..size-1, keyed by `key`, at the places `numbers`; uses no memory.
-
-    A balanced Feistel network (Luby & Rackoff 1988) over the smallest 4**k >= size, walked until it falls below size.
-    """
-    half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
-    mask = (np.uint64(1) << half) - np.uint64(1)
-    round_keys = [
-        np.uint64(int.from_bytes(hashlib.blake2b(key + bytes([n]), digest_size=8).digest(), "little"))
-        for n in range(FEISTEL_ROUNDS)
-    ]
-
-    def once(places: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-        left, right = places >> half, places & mask
-        for round_key in round_keys:
-            left, right = right, left ^ (_mixed(right ^ round_key) & mask)
-        return (left << half) | right
-
-    result = once(numbers.astype(np.uint64))
-    while (outside := result >= size).any():
-        result[outside] = once(result[outside])
-    return result
+from gpt2lab.base.errors import BadOption
+from gpt2lab.tokens.mixture import BLOCK, block_counts, block_sources
+from gpt2lab.tokens.sequences import Batch
 
 
-def _mixed(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finalizer of splitmix64 (Steele, Lea & Flood 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+class Source(Protocol):
+    """Something that numbers sequences without end, epoch after epoch, and reads them."""
+
+    def places(self, numbers: npt.NDArray[np.uint64], key: bytes) -> npt.NDArray[np.int64]:
+        """Where the sequences with these running numbers lie, a row each."""
+
+    def read(self, places: npt.NDArray[np.int64]) -> Batch:
+        """The sequences at these places."""
 
 
-@dataclass(frozen=True)
 class Loader:
-    """Training batches: the sequences of a stream in a seeded order, a new order each epoch."""
+    """Training batches of `batch_size` sequences from one source, or from several by their weights.
 
-    stream: TokenStream
-    context_length: int
-    batch_size: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        if self.sequences < 1:
-            raise BadInput(
-                f"the training tokens ({len(self.stream):,}) are fewer than one context of {self.context_length:,} and"
-                " its next token. Use more text or a smaller context_length."
-            )
-
-    @property
-    def sequences(self) -> int:
-        """Whole sequences in one epoch."""
-        return (len(self.stream) - 1) // self.context_length
-
-    def batch(self, step: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Inputs and targets int64 [batch_size, context_length] of a step counted from 0."""
-        numbers = np.arange(step * self.batch_size, (step + 1) * self.batch_size, dtype=np.uint64)
-        epochs = numbers // np.uint64(self.sequences)
-        rows = []
-        for epoch in np.unique(epochs):
-            key = f"{self.seed}:{epoch}".encode()
-            places = permuted(numbers[epochs == epoch] % np.uint64(self.sequences), self.sequences, key)
-            rows += [self.stream.read(int(place) * self.context_length, self.context_length + 1) for place in places]
-        block = np.stack(rows)
-        return block[:, :-1], block[:, 1:]
-
-
-def validation_batches(
-    stream: TokenStream, context_length: int, batch_size: int, most: int
-) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Up to `most` sequences spread evenly over a stream, the same ones each time, in batches [<= batch_size, T].
-
-    Raises BadInput where the stream is shorter than one sequence.
+    Raises BadOption for weights that can't be used.
     """
-    available = (len(stream) - 1) // context_length
-    if available < 1:
-        raise BadInput(
-            f"the held-out tokens ({len(stream):,}) are fewer than one context of {context_length:,} and its next"
-            " token. Tokenize with a larger --held-out-share or use more text."
-        )
-    count = min(most, available)
-    places = [n * available // count for n in range(count)]
-    rows = np.stack([stream.read(place * context_length, context_length + 1) for place in places])
-    return [(part[:, :-1], part[:, 1:]) for part in np.array_split(rows, -(-count // batch_size))]
+
+    def __init__(
+        self, sources: Sequence[Source], batch_size: int, seed: int, weights: Sequence[float] | None = None
+    ) -> None:
+        if weights is not None and len(weights) != len(sources):
+            raise BadOption(f"data.weights: {len(weights)} weights for {len(sources)} sources.")
+        self.sources, self.batch_size, self.seed = sources, batch_size, seed
+        self._counts = block_counts(weights or [1.0] * len(sources))
+        # Consecutive steps lie in one block: a permutation of 1,000 numbers costs hardly more than one of 8.
+        self._block = lru_cache(maxsize=2)(self._find_block)
+
+    def _find_block(self, block: int) -> tuple[npt.NDArray[np.int64], list[npt.NDArray[np.int64]]]:
+        """The source of each sequence of a block, and the places of each source's sequences in their order."""
+        sources, numbers = block_sources(block, self._counts, f"{self.seed}:mixture".encode())
+        places = [
+            source.places(numbers[sources == n], f"{self.seed}:{n}".encode()) for n, source in enumerate(self.sources)
+        ]
+        return sources, places
+
+    def batch(self, step: int, rank: int = 0, ranks: int = 1) -> Batch:
+        """Inputs and targets of a step counted from 0: int64 [2, batch_size / ranks, context_length].
+
+        Rank r has the r-th share of the rows; all shares, one after the other, are the whole batch. Targets that are
+        not to be predicted are `IGNORED`. Raises BadOption for a batch that can't be divided among the ranks, BadInput
+        for an id beyond the vocabulary.
+        """
+        if self.batch_size % ranks:
+            raise BadOption(f"a batch of {self.batch_size:,} sequences can't be divided among {ranks:,} ranks.")
+        rows = self.batch_size // ranks
+        start = step * self.batch_size + rank * rows
+        parts = []
+        while rows:
+            block, first = divmod(start, BLOCK)
+            count = min(rows, BLOCK - first)
+            parts.append(self._read(block, first, count))
+            start, rows = start + count, rows - count
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def _read(self, block: int, first: int, count: int) -> Batch:
+        sources, places = self._block(block)
+        if len(self.sources) == 1:
+            return self.sources[0].read(places[0][first : first + count])
+        wanted = sources[first : first + count]
+        batch: Batch | None = None
+        for n, source in enumerate(self.sources):
+            rows = np.flatnonzero(wanted == n)
+            if not len(rows):
+                continue
+            before = int((sources[:first] == n).sum())
+            part = source.read(places[n][before : before + len(rows)])
+            if batch is None:
+                batch = np.empty((2, count, part.shape[2]), np.int64)
+            batch[:, rows] = part
+        assert batch is not None
+        return batch

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.base.files import read_json, write_json
@@ -25,7 +24,6 @@ from gpt2lab.tokens.bpe import ByteLevelBPE
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
-Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 FORMAT = "gpt2lab-tokens-1"
 SOURCES_KEPT = 1000
 OTHER_SOURCES = "(others)"
@@ -195,52 +193,6 @@ def largest_sources(counts: Iterable[dict[str, SourceCounts]]) -> dict[str, Sour
     for _, found in ranked[SOURCES_KEPT:]:
         rest = rest.plus(found.documents, found.text_bytes, found.tokens)
     return dict(ranked[:SOURCES_KEPT]) | ({OTHER_SOURCES: rest} if rest.documents else {})
-
-
-class TokenStream:
-    """All tokens of one split, memory-mapped, as one long sequence across its shards.
-
-    Raises BadInput for a shard that is missing or whose length is not what `tokens.json` says.
-    """
-
-    def __init__(self, folder: Path, split: Split, info: TokensInfo | None = None) -> None:
-        self.info = info or read_tokens_info(folder)
-        maps: list[Ids] = []
-        for shard in self.info.shards:
-            if shard.split != split or not shard.tokens:
-                continue
-            path = folder / shard.file
-            dtype = np.dtype(self.info.dtype).newbyteorder("<")
-            size = path.stat().st_size if path.exists() else 0
-            if size != shard.tokens * dtype.itemsize:
-                raise BadInput(
-                    f"{path}: has {size:,} bytes where tokens.json says {shard.tokens * dtype.itemsize:,}."
-                    " Run gpt2lab tokenize again with another --out."
-                )
-            maps.append(np.memmap(path, dtype=dtype, mode="r"))
-        self._maps = maps
-        self._starts = np.cumsum([0, *(len(shard) for shard in maps)])
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def read(self, start: int, count: int) -> npt.NDArray[np.int64]:
-        """Tokens `start` to `start + count` as int64 [count]."""
-        pieces: list[npt.NDArray[np.int64]] = []
-        number = int(np.searchsorted(self._starts, start, side="right")) - 1
-        while count > 0 and number < len(self._maps):
-            inside = start - int(self._starts[number])
-            piece = self._maps[number][inside : inside + count].astype(np.int64)
-            pieces.append(piece)
-            start, count, number = start + len(piece), count - len(piece), number + 1
-        return np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
-
-    def counts(self) -> npt.NDArray[np.int64]:
-        """How often each id occurs: int64 [vocab_size]. Reads the whole split once."""
-        total = np.zeros(self.info.vocab_size, np.int64)
-        for shard in self._maps:
-            total += np.bincount(shard, minlength=self.info.vocab_size)
-        return total
 
 
 def check_same_tokenizer(info: TokensInfo, tokenizer: ByteLevelBPE, where: Path) -> None:

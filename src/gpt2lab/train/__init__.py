@@ -1,5 +1,6 @@
 """Training: a recipe in, a run folder out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,15 +11,16 @@ if TYPE_CHECKING:
     from gpt2lab.train.recipe import Recipe
 
 
-def _train(recipe: "Recipe | str", tokens: str | Path, out: str | Path) -> "RunSummary":
-    """Train by a recipe (or its name) on token shards, into a run folder; see `gpt2lab.train.loop.train`."""
+def _train(recipe: "Recipe | str", tokens: str | Path | Sequence[str | Path], out: str | Path) -> "RunSummary":
+    """Train by a recipe (or its name) on one folder of token shards or several; see `gpt2lab.train.loop.train`."""
     from gpt2lab.tokens.shards import read_tokens_info
     from gpt2lab.train.loop import train
     from gpt2lab.train.recipe import find_recipe
 
+    folders = [Path(tokens)] if isinstance(tokens, str | Path) else [Path(folder) for folder in tokens]
     if isinstance(recipe, str):
-        recipe = find_recipe(recipe, read_tokens_info(Path(tokens)).vocab_size)
-    return train(recipe, Path(tokens), Path(out))
+        recipe = find_recipe(recipe, read_tokens_info(folders[0]).vocab_size)
+    return train(recipe, folders, Path(out))
 
 
 callable_package(__name__, _train)

@@ -19,7 +19,7 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -39,16 +39,22 @@ from gpt2lab.evaluate.language_modelling import unigram_loss
 from gpt2lab.model.config import parameter_count, training_flops_per_token
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.tokens.bpe import ByteLevelBPE
-from gpt2lab.tokens.loader import Loader, validation_batches
-from gpt2lab.tokens.shards import TokensInfo, TokenStream, check_same_tokenizer, read_tokens_info
+from gpt2lab.tokens.sequences import IGNORED, Batch, document_numbers
 from gpt2lab.train.checkpointing import Progress, checkpoints, restore_checkpoint, save_checkpoint
+from gpt2lab.train.data import (
+    TokenFolder,
+    check_token_folders,
+    held_out_batches,
+    open_token_folders,
+    training_counts,
+    training_loader,
+)
 from gpt2lab.train.optim import make_adamw
 from gpt2lab.train.recipe import Recipe, changed_keys, recipe_from_json, recipe_to_json
 from gpt2lab.train.schedule import learning_rate_share
 
 WARM_UP_STEPS, TIMED_STEPS = 3, 9
-Batch = tuple[Tensor, Tensor]
-LossFunction = Callable[[Tensor, Tensor], Tensor]
+LossFunction = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class Diverged(UserError):
@@ -84,61 +90,54 @@ class Validation:
     bits_per_byte: float
 
 
-def train(recipe: Recipe, tokens: Path, out: Path) -> RunSummary:
-    """Train by `recipe` on the shards in `tokens`, into `out`; goes on where an earlier call stopped.
+def train(recipe: Recipe, tokens: Sequence[Path], out: Path) -> RunSummary:
+    """Train by `recipe` on the shards in the folders `tokens`, into `out`; goes on where an earlier call stopped.
 
-    Raises BadOption when `out` holds a run of another recipe or the tokens have more ids than the model, BadInput for
-    unusable shards, Diverged when the loss is no number, NoSpace when the disk is full.
+    Raises BadOption when `out` holds a run of another recipe, the tokens have more ids than the model or the weights
+    can't be used, BadInput for unusable shards, Diverged when the loss is no number, NoSpace when the disk is full.
     """
-    info = read_tokens_info(tokens)
-    tokenizer = ByteLevelBPE.load(tokens)
-    check_same_tokenizer(info, tokenizer, tokens)
-    if info.vocab_size > recipe.model.vocab_size:
-        raise BadOption(
-            f"{tokens}: the tokens have {info.vocab_size:,} ids, the model's vocabulary only"
-            f" {recipe.model.vocab_size:,}. Raise model.vocab_size to {info.vocab_size} or more."
-        )
+    folders, tokenizer = open_token_folders(tokens, recipe)
     with locked_folder(out), explain_full_disk(out):
-        _check_same_run(recipe, info, out)
+        _check_same_run(recipe, folders, out)
         if (out / "summary.json").exists():
             say(f"{out}: this run is finished. Choose another --out to train again.")
             return RunSummary(**read_json(out / "summary.json"))
-        return _Run(recipe, info, tokenizer, tokens, out).run()
+        return _Run(recipe, folders, tokenizer, out).run()
 
 
-def _check_same_run(recipe: Recipe, info: TokensInfo, out: Path) -> None:
+def _check_same_run(recipe: Recipe, folders: Sequence[TokenFolder], out: Path) -> None:
     if not (out / "run.json").exists():
         return
     before = read_json(out / "run.json")
     changed = changed_keys(before["asked"], recipe_to_json(recipe))
-    if before["shards"] != [shard.sha256 for shard in info.shards]:
+    if before["shards"] != _shard_hashes(folders):
         changed.append("the tokens")
     if changed:
         raise BadOption(f"{out}: holds a run of another recipe; changed: {', '.join(changed)}. Choose another --out.")
 
 
+def _shard_hashes(folders: Sequence[TokenFolder]) -> list[list[str]]:
+    return [[shard.sha256 for shard in folder.info.shards] for folder in folders]
+
+
 class _Run:
     """One run under way."""
 
-    def __init__(self, recipe: Recipe, info: TokensInfo, tokenizer: ByteLevelBPE, tokens: Path, out: Path) -> None:
-        self.asked, self.info, self.tokenizer, self.out = recipe, info, tokenizer, out
-        self.train_stream = TokenStream(tokens, "train", info)
-        self.loader = Loader(
-            self.train_stream,
-            recipe.model.context_length,
-            recipe.batch.sequences * recipe.batch.accumulation,
-            recipe.seed,
-        )
-        self.val_batches = [
-            (torch.from_numpy(inputs), torch.from_numpy(targets))
-            for inputs, targets in validation_batches(
-                TokenStream(tokens, "val", info),
-                recipe.model.context_length,
-                recipe.batch.sequences,
-                recipe.watch.validation_sequences,
-            )
-        ]
+    def __init__(self, recipe: Recipe, folders: Sequence[TokenFolder], tokenizer: ByteLevelBPE, out: Path) -> None:
+        self.asked, self.folders, self.tokenizer, self.out = recipe, folders, tokenizer, out
+        self.loader = training_loader(recipe, folders)
+        self.val_batches = [self._tensors(batch) for batch in held_out_batches(recipe, folders)]
+        check_token_folders(folders)
+        if len(folders) > 1:
+            say("mixture: " + ", ".join(f"{folder.weight:.1%} {folder.path}" for folder in folders))
         self.bytes_of_token = torch.tensor([len(token) for token in tokenizer.token_bytes])
+
+    def _tensors(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Inputs, targets and, where the recipe masks, the documents' numbers, each int64 [rows, context_length]."""
+        inputs, targets = torch.from_numpy(batch)
+        if not self.asked.data.document_mask:
+            return inputs, targets, None
+        return inputs, targets, torch.from_numpy(document_numbers(batch[0], self.tokenizer.end_of_text))
 
     def _fresh(self) -> None:
         """A new network and optimizer, as the seed says."""
@@ -173,9 +172,9 @@ class _Run:
             self.out / "run.json",
             {
                 "asked": recipe_to_json(self.asked),
-                "tokenizer_sha256": self.info.tokenizer_sha256,
-                "shards": [shard.sha256 for shard in self.info.shards],
-                "held_out_share": self.info.held_out_share,
+                "tokenizer_sha256": self.tokenizer.sha256,
+                "tokens": self._folders_to_json(),
+                "shards": _shard_hashes(self.folders),
                 "threads": torch.get_num_threads(),
                 "machine": describe_machine(),
                 "versions": describe_versions(),
@@ -183,6 +182,17 @@ class _Run:
         )
         write_json(path, recipe_to_json(recipe))
         return recipe
+
+    def _folders_to_json(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "folder": str(folder.path),
+                "weight": folder.weight,
+                "train_tokens": folder.info.total("train"),
+                "held_out_share": folder.info.held_out_share,
+            }
+            for folder in self.folders
+        ]
 
     def _steps_in(self, seconds: float) -> int:
         """How many steps, validations included, fit into `seconds`: a short measurement on a network thrown away."""
@@ -220,12 +230,15 @@ class _Run:
             torch.manual_seed(int(np.random.SeedSequence([recipe.seed, step]).generate_state(1)[0]))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        inputs, targets = (torch.from_numpy(np.ascontiguousarray(block)) for block in self.loader.batch(step))
+        inputs, targets, documents = self._tensors(self.loader.batch(step))
+        counted = int((targets != IGNORED).sum())
         total = 0.0
         self.network.train()
         for part in range(recipe.batch.accumulation):
             rows = slice(part * recipe.batch.sequences, (part + 1) * recipe.batch.sequences)
-            loss = self.loss(inputs[rows], targets[rows]) / recipe.batch.accumulation
+            share = int((targets[rows] != IGNORED).sum()) / counted
+            part_documents = None if documents is None else documents[rows]
+            loss = self.loss(inputs[rows], targets[rows], part_documents) * share
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         limit = recipe.optimizer.clip_norm or math.inf
@@ -246,19 +259,22 @@ class _Run:
         """Loss and bits per byte on the held-out sequences; `<|endoftext|>` costs loss but stands for no byte."""
         self.network.eval()
         nats, text_nats, tokens, text_bytes = 0.0, 0.0, 0, 0
-        for inputs, targets in self.val_batches:
-            logits_NV = self.network(inputs).flatten(0, 1)
-            nats_N = torch.nn.functional.cross_entropy(logits_NV, targets.flatten(), reduction="none").double()
-            is_text_N = targets.flatten() != self.info.end_of_text
+        for inputs, targets, documents in self.val_batches:
+            logits_NV, targets_N = self.network(inputs, documents_BT=documents).flatten(0, 1), targets.flatten()
+            nats_N = torch.nn.functional.cross_entropy(logits_NV, targets_N, reduction="none").double()
+            counted = targets_N != IGNORED
+            nats_N, targets_N = nats_N[counted], targets_N[counted]
+            is_text_N = targets_N != self.tokenizer.end_of_text
             nats += float(nats_N.sum())
             text_nats += float(nats_N[is_text_N].sum())
-            tokens += targets.numel()
-            text_bytes += int(self.bytes_of_token[targets].sum())
+            tokens += len(targets_N)
+            text_bytes += int(self.bytes_of_token[targets_N].sum())
         return Validation(step, nats / tokens, text_nats / math.log(2) / text_bytes)
 
     def _unigram_loss(self) -> float:
-        val_tokens = torch.cat([targets.flatten() for _, targets in self.val_batches]).numpy()
-        return unigram_loss(self.train_stream.counts(), np.bincount(val_tokens, minlength=self.info.vocab_size))
+        targets_N = torch.cat([targets[targets != IGNORED] for _, targets, _ in self.val_batches]).numpy()
+        train_counts = training_counts(self.folders)
+        return unigram_loss(train_counts, np.bincount(targets_N, minlength=len(train_counts)))
 
     def _steps(self, progress: Progress) -> Progress:
         """Train from `progress` to the end."""
@@ -344,10 +360,12 @@ class _Run:
             "made_by": "gpt2lab train",
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "recipe": recipe_to_json(self.recipe),
-            "tokenizer_sha256": self.info.tokenizer_sha256,
-            "train_tokens_available": self.info.total("train"),
-            "held_out_share": self.info.held_out_share,
-            "shards": [asdict(shard) for shard in self.info.shards],
+            "tokenizer_sha256": self.tokenizer.sha256,
+            "train_tokens_available": sum(folder.info.total("train") for folder in self.folders),
+            "tokens": [
+                described | {"shards": [asdict(shard) for shard in folder.info.shards]}
+                for described, folder in zip(self._folders_to_json(), self.folders, strict=True)
+            ],
             "result": asdict(summary),
             "versions": describe_versions(),
             "machine": describe_machine(),

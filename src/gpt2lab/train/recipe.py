@@ -6,7 +6,7 @@ import typing
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gpt2lab.base.errors import BadOption
 from gpt2lab.base.files import read_json
@@ -54,6 +54,19 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True)
+class DataConfig:
+    """Which tokens come in which order, and what a token may see of those before it."""
+
+    sampling: Literal["each_once", "connor", "connor_longbiased"] = "each_once"
+    """each_once: every token is predicted once an epoch. connor: the replication's random windows, of 42 documents
+    joined together; connor_longbiased: 70 % of them of two documents of at least 512 tokens."""
+    weights: tuple[float, ...] = ()
+    """Share of the sequences from each folder of tokens, in their order; none: by their numbers of tokens."""
+    document_mask: bool = False
+    """Stop attention at the borders of documents, in training and in its validation."""
+
+
+@dataclass(frozen=True)
 class BatchConfig:
     """Sequences in one step: `sequences` at a time, `accumulation` times."""
 
@@ -79,6 +92,7 @@ class Recipe:
     model: GPT2Config
     optimizer: AdamWConfig = field(default_factory=AdamWConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    data: DataConfig = field(default_factory=DataConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
     steps: int = 100_000
@@ -150,7 +164,8 @@ def find_recipe(text: str, vocab_size: int = 50_257) -> Recipe:
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
     """A recipe as plain JSON values."""
-    return asdict(recipe)
+    values = asdict(recipe)
+    return values | {"data": values["data"] | {"weights": list(recipe.data.weights)}}
 
 
 def recipe_from_json(values: Any, where: str) -> Recipe:
@@ -172,14 +187,28 @@ def _from_json(kind: type, values: Any, where: str, prefix: str) -> Any:
         wanted = hints[name]
         if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
             given[name] = _from_json(wanted, value, where, f"{prefix}{name}.")
-        elif (wanted is float and isinstance(value, int) and not isinstance(value, bool)) or type(value) is wanted:
-            given[name] = wanted(value)
         else:
-            raise BadOption(f"{where}: {prefix}{name} = {value!r} must be of type {wanted.__name__}.")
+            given[name] = _value_from_json(wanted, value, f"{where}: {prefix}{name} = {value!r}")
     try:
         return kind(**given)
     except TypeError as error:
         raise BadOption(f"{where}: {error}.") from None
+
+
+def _value_from_json(wanted: Any, value: Any, what: str) -> Any:
+    if typing.get_origin(wanted) is Literal:
+        if value not in typing.get_args(wanted):
+            raise BadOption(f"{what} must be one of {', '.join(typing.get_args(wanted))}.")
+        return value
+    if typing.get_origin(wanted) is tuple:
+        if not isinstance(value, list):
+            raise BadOption(f"{what} must be a list.")
+        return tuple(_value_from_json(typing.get_args(wanted)[0], each, what) for each in value)
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        raise BadOption(f"{what} must be of type {wanted.__name__}.")
+    return value
 
 
 def changed_keys(old: Any, new: Any, prefix: str = "") -> list[str]:
