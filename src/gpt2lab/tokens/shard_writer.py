@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +19,7 @@ class ShardWriter:
         self.path, self.split = path, split
         self._handle = handle
         self._sha256 = hashlib.sha256()
-        self._tokens = self._text_bytes = 0
+        self._tokens = self._text_bytes = self._documents = 0
         self._ids: list[str] = []
         self._offsets: list[npt.NDArray[np.int64]] = []
         self._sources: defaultdict[str, SourceCounts] = defaultdict(SourceCounts)
@@ -32,9 +33,14 @@ class ShardWriter:
 
     def count(self, document: str, source: str, text_bytes: int, tokens: int) -> None:
         """Note whose a document is and how large."""
-        self._ids.append(document)
+        self.count_documents([document], source, 1, text_bytes, tokens)
+
+    def count_documents(self, names: Sequence[str], source: str, documents: int, text_bytes: int, tokens: int) -> None:
+        """Note how large some documents of one source are; `names` may be empty where they have none."""
+        self._ids += names
+        self._documents += documents
         self._text_bytes += text_bytes
-        self._sources[source] = self._sources[source].plus(1, text_bytes, tokens)
+        self._sources[source] = self._sources[source].plus(documents, text_bytes, tokens)
 
     def note(self, source: str, source_sha256: str) -> ShardNote:
         """What there is to say when all is written: `source` is the file that the documents came from."""
@@ -42,7 +48,7 @@ class ShardWriter:
             self.path.name,
             self.split,
             self._tokens,
-            len(self._ids),
+            self._documents,
             self._text_bytes,
             self._sha256.hexdigest(),
             source,
