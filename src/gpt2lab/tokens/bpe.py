@@ -45,12 +45,14 @@ def byte_symbols() -> tuple[tuple[int, str], ...]:
 class ByteLevelBPE:
     """A byte-level BPE tokenizer of GPT-2's layout, given by its merges ("Ġ t" means: a space, then t).
 
-    Encoding is exact for any text and any bytes, and never yields `<|endoftext|>`: that id is only put by callers.
-    Raises BadInput when the merges are not a BPE of this layout.
+    `split_pattern` cuts a text into the words that merges stay within. Encoding is exact for any text and any bytes,
+    and never yields `<|endoftext|>`: that id is only put by callers. Raises BadInput when the merges are not a BPE of
+    this layout.
     """
 
-    def __init__(self, merges: Sequence[str]) -> None:
+    def __init__(self, merges: Sequence[str], split_pattern: str = SPLIT_PATTERN) -> None:
         self.merges = tuple(merges)
+        self.split_pattern = split_pattern
         symbols = [symbol for _, symbol in byte_symbols()]
         known = set(symbols)
         for number, merge in enumerate(self.merges, 1):
@@ -79,15 +81,15 @@ class ByteLevelBPE:
 
     @cached_property
     def sha256(self) -> str:
-        """Identity of the tokenizer: SHA-256 of its merges file."""
-        return hashlib.sha256(self._merges_text().encode()).hexdigest()
+        """Identity of the tokenizer: SHA-256 of its merges file, and of its split pattern where that is not GPT-2's."""
+        pattern = "" if self.split_pattern == SPLIT_PATTERN else self.split_pattern
+        return hashlib.sha256((self._merges_text() + pattern).encode()).hexdigest()
 
     @cached_property
     def _engine(self) -> tiktoken.Encoding:
         ranks = {token: rank for rank, token in enumerate(self.token_bytes[:-1])}
-        return tiktoken.Encoding(
-            "gpt2lab", pat_str=SPLIT_PATTERN, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: self.end_of_text}
-        )
+        special = {END_OF_TEXT: self.end_of_text}
+        return tiktoken.Encoding("gpt2lab", pat_str=self.split_pattern, mergeable_ranks=ranks, special_tokens=special)
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; a literal `<|endoftext|>` in it is text like any other."""
