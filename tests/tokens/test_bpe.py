@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from gpt2lab.base.errors import BadInput, BadOption
-from gpt2lab.tokens.bpe import END_OF_TEXT, ByteLevelBPE, gpt2_tokenizer, parse_merges, train_bpe
+from gpt2lab.tokens.bpe import END_OF_TEXT, ByteLevelBPE, gpt2_tokenizer, parse_merges
+from gpt2lab.tokens.train_bpe import train_bpe
 
 GPT2 = gpt2_tokenizer()
 
