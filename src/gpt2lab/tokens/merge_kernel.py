@@ -13,6 +13,7 @@ import numba
 import numpy as np
 
 NONE = -1
+BYTES = 256
 
 
 @numba.njit(cache=True)
@@ -64,24 +65,51 @@ def _token_before(place, ids, word_at):  # type: ignore[no-untyped-def]
     return place - 1 if ids[place - 1] >= 0 else place + ids[place - 1]
 
 
-@numba.njit(cache=True, nogil=True)
-def learn_merges(  # type: ignore[no-untyped-def]
-    ids, word_at, word_counts, pair_at, places, keys, starts, counts, first_new, min_count, merges, progress
-):
-    """Fill `merges` int32 [M, 2] with the pairs of ids that become tokens `first_new`, `first_new` + 1, ...
+@numba.njit(cache=True)
+def _pairs_of_bytes(ids, word_at, word_counts):  # type: ignore[no-untyped-def]
+    """All pairs that bytes make, in rising order of their keys.
 
-    `ids` int32 [T] are all words' bytes, each as its id, `word_at` int32 [T] the word each belongs to, `word_counts`
-    int64 [words] how often each word occurs, `pair_at` int32 [T] the pair that begins at each place, or NONE.
-    Pair p is `keys[p]` (left id << 32 | right id), int64 [P]; it occurs `counts[p]` times, int64 [P], at the places
-    `places[starts[p] : starts[p + 1]]`, int32 [T] and int64 [P + 1], in rising order. All these are overwritten.
-
-    The merges done are told in `progress[0]` (int64) while they grow; the work ends early where no pair occurs
-    `min_count` times any more, or when `progress[1]` is no longer 0.
+    Their keys (left id << 32 | right id), counts, int64 [P], and where their places are: `places[starts[p] :
+    starts[p + 1]]`, int32 [T] and int64 [P + 1], in rising order; and the pair at each place or NONE, int32 [T].
     """
-    lengths = np.ones(first_new + len(merges), np.int32)
-    pairs, pool_size = len(counts), len(places)
+    totals, ends = np.zeros(BYTES * BYTES, np.int64), np.zeros(BYTES * BYTES, np.int64)
+    for place in range(len(ids) - 1):
+        if word_at[place] == word_at[place + 1]:
+            totals[ids[place] * BYTES + ids[place + 1]] += word_counts[word_at[place]]
+            ends[ids[place] * BYTES + ids[place + 1]] += 1
+    keys, counts = np.empty(len(totals), np.int64), np.empty(len(totals), np.int64)
+    starts, pair_of = np.zeros(len(totals) + 1, np.int64), np.empty(len(totals), np.int32)
+    pairs = 0
+    for both in range(len(totals)):
+        if ends[both]:
+            keys[pairs], counts[pairs], pair_of[both] = (both // BYTES) << 32 | both % BYTES, totals[both], pairs
+            starts[pairs + 1] = starts[pairs] + ends[both]
+            ends[both] = starts[pairs]
+            pairs += 1
+    places, pair_at = np.empty(len(ids), np.int32), np.empty(len(ids), np.int32)
+    for place in range(len(ids)):
+        pair_at[place] = NONE
+        if place + 1 < len(ids) and word_at[place] == word_at[place + 1]:
+            both = ids[place] * BYTES + ids[place + 1]
+            pair_at[place] = pair_of[both]
+            places[ends[both]] = place
+            ends[both] += 1
+    return pairs, keys, counts, starts, places, pair_at
+
+
+@numba.njit(cache=True, nogil=True)
+def learn_merges(ids, word_at, word_counts, min_count, merges, progress):  # type: ignore[no-untyped-def]
+    """Fill `merges` int32 [M, 2] with the pairs of ids that become the tokens 256, 257, ...
+
+    `ids` int32 [T] are all words' bytes, each as its id (overwritten), `word_at` int32 [T] the word each belongs to,
+    and `word_counts` int64 [words] how often each word occurs. The merges done are told in `progress[0]` (int64) while
+    they grow; the work ends early where no pair occurs `min_count` times any more, or when `progress[1]` is not 0.
+    """
+    lengths = np.ones(BYTES + len(merges), np.int32)
+    pairs, keys, counts, starts, places, pair_at = _pairs_of_bytes(ids, word_at, word_counts)
+    pool_size = starts[pairs]
     # Counts as the heap knows them: it is in order by these, which lag behind the true ones.
-    heap, heap_counts, heap_size = np.empty(pairs + 1, np.int32), counts.copy(), 0
+    heap, heap_counts, heap_size = np.empty(len(counts), np.int32), counts.copy(), 0
     for pair in range(pairs):
         if counts[pair] >= min_count:
             _push(heap, heap_size, pair, heap_counts, keys)
@@ -104,7 +132,7 @@ def learn_merges(  # type: ignore[no-untyped-def]
             continue
         heap_size -= 1
         _replace_top(heap, heap_size, heap[heap_size], heap_counts, keys)
-        left, right, new = keys[chosen] >> 32, keys[chosen] & 0xFFFFFFFF, first_new + done
+        left, right, new = keys[chosen] >> 32, keys[chosen] & 0xFFFFFFFF, BYTES + done
         merges[done, 0], merges[done, 1] = left, right
         lengths[new] = lengths[left] + lengths[right]
         done += 1

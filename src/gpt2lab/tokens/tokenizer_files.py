@@ -78,10 +78,10 @@ def read_tiktoken(file: Path, split_pattern: str = SPLIT_PATTERN) -> ByteLevelBP
     tokens: list[bytes] = []
     try:
         for number, line in enumerate(file.read_bytes().splitlines()):
-            encoded, rank = line.split()
-            if int(rank) != number:
+            encoded, told = line.split()
+            if int(told) != number:
                 raise BadInput(
-                    f"{file}: line {number + 1:,} has rank {int(rank):,}; ranks must be 0, 1, 2, ... in order."
+                    f"{file}: line {number + 1:,} has rank {int(told):,}; ranks must be 0, 1, 2, ... in order."
                 )
             tokens.append(base64.b64decode(encoded, validate=True))
     except (ValueError, binascii.Error):
@@ -91,8 +91,7 @@ def read_tiktoken(file: Path, split_pattern: str = SPLIT_PATTERN) -> ByteLevelBP
     symbol_of = dict(byte_symbols())
     ranks = {token: rank for rank, token in enumerate(tokens)}
     merges = []
-    for rank in range(256, len(tokens)):
-        token = tokens[rank]
+    for rank, token in enumerate(tokens[256:], 256):
         parts = _merged(token, ranks, rank)
         if len(parts) != 2:
             raise BadInput(f"{file}: token {rank:,} ({token!r}) is not two earlier ones joined: no byte-level BPE.")

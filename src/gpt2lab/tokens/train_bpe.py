@@ -9,12 +9,14 @@ workers.
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from gpt2lab.base.errors import BadInput, BadOption
+from gpt2lab.base.files import locked_folder
 from gpt2lab.base.progress import progress_bar
 from gpt2lab.tokens.bpe import SMALLEST_VOCABULARY, SPLIT_PATTERN, ByteLevelBPE, byte_symbols, check_split_pattern
 from gpt2lab.tokens.word_counts import WordCounts, count_words, count_words_of_files, text_bytes
@@ -22,9 +24,36 @@ from gpt2lab.tokens.word_counts import WordCounts, count_words, count_words_of_f
 MIN_COUNT = 2
 """A pair that stands in one place only is not merged: there is nothing to learn from it. Training ends early there."""
 LOOKS_EVERY_SECONDS = 0.1
-_BYTES = 256
+GPT2_PATTERN = "gpt2"
+"""The name that stands for GPT-2's split pattern."""
 
 Merges = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class TrainedTokenizer:
+    """What `train_tokenizer` made: ids, `<|endoftext|>` included, the tokenizer's identity and its split pattern."""
+
+    vocab_size: int
+    sha256: str
+    split_pattern: str
+
+
+def train_tokenizer(
+    documents: Sequence[Path],
+    out: Path,
+    vocab_size: int,
+    split_pattern: str = GPT2_PATTERN,
+    held_out_share: float = 0.0,
+    workers: int = 0,
+) -> TrainedTokenizer:
+    """Train a byte-level BPE on files (see `train_bpe_of_files`) and save it in the folder `out`, in every format."""
+    pattern = SPLIT_PATTERN if split_pattern == GPT2_PATTERN else split_pattern
+    check_training(vocab_size, pattern)
+    with locked_folder(out):
+        tokenizer = train_bpe_of_files(documents, vocab_size, pattern, held_out_share, workers)
+        tokenizer.save(out)
+    return TrainedTokenizer(tokenizer.vocab_size, tokenizer.sha256, tokenizer.split_pattern)
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int, split_pattern: str = SPLIT_PATTERN) -> ByteLevelBPE:
@@ -50,11 +79,8 @@ def train_bpe_of_files(
     check_training(vocab_size, split_pattern)
     if not 0 <= held_out_share < 1:
         raise BadOption(f"--held-out-share {held_out_share}: must be at least 0 and below 1.")
-    with ThreadPoolExecutor(1) as beside:
-        ready = beside.submit(_load_kernel)  # numba takes its time; meanwhile the words are counted
-        with progress_bar("count words", text_bytes(places), unit="bytes") as bar:
-            words = count_words_of_files(places, split_pattern, held_out_share, workers, bar.advance)
-        ready.result()
+    with progress_bar("count words", text_bytes(places), unit="bytes") as bar:
+        words = count_words_of_files(places, split_pattern, held_out_share, workers, bar.advance)
     return merges_of_words(words, vocab_size, split_pattern)
 
 
@@ -99,35 +125,18 @@ def _follow(learning: "Future[Merges]", progress: npt.NDArray[np.int64], advance
             return
 
 
-def _load_kernel() -> None:
-    """Import numba and compile the kernel, or load what an earlier run compiled."""
-    _learn_merges(count_words([]), 0, np.zeros(2, np.int64))
-
-
 def _learn_merges(words: WordCounts, total: int, progress: npt.NDArray[np.int64]) -> Merges:
     """The pairs of ids merged, int32 [merges done, 2]; `progress` as `learn_merges` has it."""
-    from gpt2lab.tokens.merge_kernel import NONE, learn_merges
+    # Only now: numba takes half a second, and as much memory as a process that counts words.
+    from gpt2lab.tokens.merge_kernel import learn_merges
 
     text = words.text()
     if len(text) >= 2**31:
         raise BadInput(f"{len(text):,} bytes of different words are more than this trainer can hold (2 GiB).")
-    id_of_byte = np.zeros(_BYTES, np.int32)
+    id_of_byte = np.zeros(256, np.int32)
     for number, (byte, _) in enumerate(byte_symbols()):
         id_of_byte[byte] = number
-    ids = id_of_byte[text]
-    word_counts = words.counts.copy()
-    word_at = np.repeat(np.arange(len(word_counts), dtype=np.int32), words.lengths())
-    # The pairs of bytes, each with its places in rising order.
-    places = np.flatnonzero(word_at[1:] == word_at[:-1]).astype(np.int32)
-    pair_of_place = (ids[places] * _BYTES + ids[places + 1]).astype(np.uint16)
-    order = np.argsort(pair_of_place, kind="stable")
-    places, pair_of_place = places[order], pair_of_place[order]
-    starts = np.flatnonzero(np.diff(pair_of_place.astype(np.int32), prepend=-1, append=2**16)).astype(np.int64)
-    pairs = pair_of_place[starts[:-1]].astype(np.int64)
-    counts = np.add.reduceat(word_counts[word_at[places]], starts[:-1]) if len(pairs) else np.zeros(0, np.int64)
-    pair_at = np.full(len(ids), NONE, np.int32)
-    pair_at[places] = np.repeat(np.arange(len(pairs), dtype=np.int32), np.diff(starts))
-    keys = (pairs // _BYTES) << 32 | pairs % _BYTES
+    word_at = np.repeat(np.arange(len(words.counts), dtype=np.int32), words.lengths())
     merges = np.zeros((total, 2), np.int32)
-    learn_merges(ids, word_at, word_counts, pair_at, places, keys, starts, counts, _BYTES, MIN_COUNT, merges, progress)
+    learn_merges(id_of_byte[text], word_at, words.counts, MIN_COUNT, merges, progress)
     return merges[: progress[0]]
