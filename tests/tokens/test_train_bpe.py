@@ -106,7 +106,7 @@ def test_no_token_is_made_by_two_merges():
     for letters in ("ab", "abc", "aaab"):
         texts = ["".join(chooser.choices(letters, k=chooser.randrange(1, 40))) for _ in range(2000)]
         trained = train_bpe(texts, 3000)
-        assert len(set(trained.symbols)) == len(trained.symbols) > 1000
+        assert len(set(trained.symbols)) == len(trained.symbols) > 800
 
 
 def test_a_trained_tokenizer_is_the_same_for_any_order_of_documents(sentences):

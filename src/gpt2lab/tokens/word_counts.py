@@ -80,7 +80,7 @@ def count_words_of_files(
 
     Documents of Parquet and JSON lines that `tokenize` holds out at `held_out_share` are left out; a plain text counts
     whole, in pieces of about 2 MiB that end before white space, if there is any. `workers` processes count (0: one a
-    core; 1: this one, a sixth as fast); `advance` is called with bytes of text. Raises BadInput for places without
+    core); `advance` is called with bytes of text. Raises BadInput for places without
     documents and for what can't be read.
     """
     files = [file for place in places for file in document_files(place, SUFFIXES, below=True)]
@@ -90,7 +90,7 @@ def count_words_of_files(
             for number, (file, row_groups) in enumerate(part for file in files for part in _parts(file))
         ]
         small = sum(file.stat().st_size for file in files) < SMALL_INPUT_BYTES
-        run_tasks(_count_part, tasks, 1 if small else workers, advance)
+        run_tasks(_count_part, tasks, 1 if small else workers, advance, apart=not small)
         return _sum_of(list(Path(folder).iterdir()))
 
 
@@ -139,7 +139,7 @@ def _count_part(
     starter: int,
     advance: Advance,
 ) -> None:
-    """Write the counts of a part of the input to files whose names begin with `out`; `starter` is the process asking."""
+    """Write the counts of a part of the input to files whose names begin with `out`; `starter` is who asked for it."""
     counts: Counter[bytes] = Counter()
     written = 0
     apart = os.getpid() != starter
