@@ -26,7 +26,7 @@ def help_of(*arguments: str) -> str:
 def page() -> str:
     """The whole page."""
     parts = [INTRODUCTION, f"```\n{help_of()}\n```\n"]
-    parts += [f"## gpt2lab {verb}\n\n```\n{help_of(verb)}\n```\n" for verb in VERBS]
+    parts += [f"## gpt2lab {verb}\n\n```\n{help_of(*verb.split())}\n```\n" for verb in VERBS]
     return "\n".join(parts)
 
 

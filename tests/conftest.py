@@ -52,7 +52,7 @@ def documents_folder(sentences, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def small_tokenizer(sentences):
-    from gpt2lab.tokens.bpe import train_bpe
+    from gpt2lab.tokens.train_bpe import train_bpe
 
     return train_bpe(sentences, 320)
 

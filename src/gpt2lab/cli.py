@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -214,6 +214,42 @@ def _tokenize() -> Callable[..., None]:
     return command
 
 
+def _tokens_train() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.tokens.train_bpe import GPT2_PATTERN, train_tokenizer
+
+    def command(
+        documents: tyro.conf.Positional[tuple[Path, ...]],
+        out: Path,
+        vocab_size: int,
+        split_pattern: str = GPT2_PATTERN,
+        held_out_share: float = 0.05,
+        workers: int = 0,
+        json: bool = False,
+    ) -> None:
+        """Train a byte-level BPE on documents of any size, and write it for gpt2lab, transformers and tiktoken.
+
+        Args:
+            documents: folders that `build` made, or files and folders of .parquet .jsonl .txt .md (.gz .zst .bz2 too)
+            out: folder for vocab.json, merges.txt, tokenizer.json and tokenizer.tiktoken
+            vocab_size: how many ids, the 256 bytes and <|endoftext|> among them; fewer where no pair is left twice
+            split_pattern: gpt2, or a regular expression that cuts a text into the words that merges stay within
+            held_out_share: share of the documents that `tokenize` holds out, and that nothing is learned from
+            workers: processes that count words; 0 is one a core
+            json: print what was made as JSON
+        """
+        made = train_tokenizer(documents, out, vocab_size, split_pattern, held_out_share, workers)
+        if json:
+            return _print_json(made)
+        fewer = f", not {vocab_size:,}: no other pair of tokens occurs twice" if made.vocab_size < vocab_size else ""
+        say(f"{out}: a byte-level BPE of {made.vocab_size:,} ids{fewer}.")
+        say(_told(f"gpt2lab tokenize {documents[0]} --tokenizer {out} --out tokens/"))
+        return None
+
+    return command
+
+
 def _train(recipe_name: str, vocab_size: int) -> Callable[..., None]:
     import tyro
 
@@ -365,6 +401,7 @@ VERBS = {
     "why": Verb("a build + an id or URL -> why that page is in or out", _why),
     "overlap": Verb("documents + evaluation sets -> how much of the sets the documents hold", _overlap),
     "tokenize": Verb("documents -> token shards, with GPT-2's tokenizer or your own", _tokenize),
+    "tokens train": Verb("documents -> a byte-level BPE of your own", _tokens_train),
     "train": Verb("token shards + a recipe -> a run with a model", lambda: _train("laptop:nano", 50_257)),
     "evaluate": Verb("a model + documents -> loss, bits per byte, cloze accuracy", _evaluate),
     "generate": Verb("a model + a prompt -> text", _generate),
@@ -383,7 +420,21 @@ Start with: gpt2lab demo
 
 def help_text() -> str:
     """What `gpt2lab --help` prints."""
-    return HELP.format(verbs="\n".join(f"  {name:<10} {verb.summary}" for name, verb in VERBS.items()))
+    return HELP.format(verbs=_listed(VERBS))
+
+
+def _listed(names: Iterable[str]) -> str:
+    width = max(map(len, VERBS))
+    return "\n".join(f"  {name:<{width}}  {VERBS[name].summary}" for name in names)
+
+
+def _verb_and_options(arguments: list[str]) -> tuple[str, list[str]]:
+    """The verb that a command line begins with (one of `tokens ...` is two words), and the rest of it."""
+    for words in (2, 1):
+        if (name := " ".join(arguments[:words])) in VERBS:
+            return name, arguments[words:]
+    family = [name for name in VERBS if name.startswith(f"{arguments[0]} ")]
+    raise UserError(f"no verb {' '.join(arguments[: 2 if family else 1])!r}; there are {', '.join(family or VERBS)}.")
 
 
 def verb_command(name: str, arguments: list[str]) -> Callable[..., None]:
@@ -416,13 +467,15 @@ def main() -> None:
 
         print(f"gpt2lab {__version__}")
         return
-    name = arguments[0]
+    family = [name for name in VERBS if name.startswith(f"{arguments[0]} ")]
+    if family and arguments[1:] in ([], ["-h"], ["--help"]):
+        print(f"usage: gpt2lab {arguments[0]} VERB [options]\n\n{_listed(family)}")
+        return
     try:
-        if name not in VERBS:
-            raise UserError(f"no verb {name!r}; there are {', '.join(VERBS)}.")
+        name, options = _verb_and_options(arguments)
         import tyro
 
-        tyro.cli(verb_command(name, arguments[1:]), prog=f"gpt2lab {name}", args=arguments[1:])
+        tyro.cli(verb_command(name, options), prog=f"gpt2lab {name}", args=options)
     except UserError as error:
         say(f"error: {error}")
         sys.exit(EXIT_USER_ERROR)

@@ -21,19 +21,21 @@ def run_tasks(
     workers: int,
     advance: Advance,
     bereaved: Callable[..., None] | None = None,
+    apart: bool = False,
 ) -> None:
     """Call `function(*task, advance)` for every task, in `workers` processes (0: one a core), first ones first.
 
+    What one process can do alone is done in this one, unless `apart` asks for another.
     When a process dies, what is left is done one task at a time, each in a process of its own, and
     `bereaved(*task, advance)` is called here for each task that dies again. Without it raises BadInput when a process
     dies; raises whatever a task raises.
     """
     workers = min(workers or os.cpu_count() or 1, len(tasks))
-    if workers < 2:
+    if workers < 2 and not apart:
         for task in tasks:
             function(*task, advance)
         return
-    left = _run_in_pool(function, tasks, workers, advance)
+    left = _run_in_pool(function, tasks, max(workers, 1), advance)
     if left and bereaved is None:
         raise BadInput(
             "a worker process died (out of memory?); the files that were done are kept. Run the same command again with"

@@ -80,8 +80,15 @@ def read_parquet_records(path: Path) -> Iterator[tuple[int, Record]]:
         raise BadInput(f"{path}: not a Parquet file ({str(error).splitlines()[0]}).") from None
 
 
-def read_plain_pieces(path: Path, piece_bytes: int = 1 << 24) -> Iterator[str]:
-    """A text file in pieces that end where a line or word does, where there is such a place; UTF-8.
+def after_last_word(text: str) -> int:
+    """Where the last line or word of `text` ends, its space included; 0 where there is no such place."""
+    return max(text.rfind("\n"), text.rfind(" ")) + 1
+
+
+def read_plain_pieces(
+    path: Path, piece_bytes: int = 1 << 24, find_cut: Callable[[str], int] = after_last_word
+) -> Iterator[str]:
+    """A text file in pieces that end where a line or word does, or where `find_cut` says (0: nowhere yet); UTF-8.
 
     Raises BadInput for a binary file, or one in another encoding. A character that is cut at the very end is dropped.
     """
@@ -91,8 +98,7 @@ def read_plain_pieces(path: Path, piece_bytes: int = 1 << 24) -> Iterator[str]:
         while data := handle.read(piece_bytes):
             rest += _decoded(path, decode.decode, data, read)
             read += len(data)
-            cut = max(rest.rfind("\n"), rest.rfind(" ")) + 1
-            if cut:
+            if cut := find_cut(rest):
                 yield rest[:cut]
                 rest = rest[cut:]
             if len(rest) > LONGEST_LINE_BYTES:

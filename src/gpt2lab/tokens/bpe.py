@@ -6,17 +6,16 @@ merge in order of priority, then `<|endoftext|>`. So a list of merges says every
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 
+import regex  # type: ignore[import-untyped]
 import tiktoken
 
 from gpt2lab.base.errors import BadInput, BadOption
-from gpt2lab.base.files import read_json, whole_file, write_json
 
 END_OF_TEXT = "<|endoftext|>"
 # The released code's pattern, its missing IGNORECASE included: "'s" is split off, "'S" is not.
@@ -24,10 +23,56 @@ SPLIT_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+
 VOCAB_BPE_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
 SMALLEST_VOCABULARY = 257  # the bytes and <|endoftext|>
 LONGEST_SPACE_RUN = 10_000
-_WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # what the engine's \\s matches
-_LONG_SPACE_RUN = re.compile(f"[{_WHITE_SPACE}]{{{LONGEST_SPACE_RUN},}}")
+WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # what the engine's \\s matches
+_LONG_SPACE_RUN = re.compile(f"[{WHITE_SPACE}]{{{LONGEST_SPACE_RUN},}}")
 _MERGES_HEADER = "#version: 0.2"
 _NOT_UTF8 = re.compile("([\udc80-\udcff]+)")
+
+
+def parse_merges(text: str) -> list[str]:
+    """The merges of a `merges.txt` / `vocab.bpe` file, its version line left out."""
+    lines = text.split("\n")
+    start = 1 if lines[0].startswith("#version") else 0
+    return [line for line in lines[start:] if line]
+
+
+@lru_cache(maxsize=8)
+def _compiled(split_pattern: str) -> regex.Pattern[str]:
+    return regex.compile(split_pattern)
+
+
+def split_words(split_pattern: str, text: str) -> list[str]:
+    """The words of a text by any pattern. Raises BadInput for a text that the pattern passes over in parts."""
+    words: list[str] = _compiled(split_pattern).findall(text)
+    if sum(map(len, words)) != len(text):
+        rest = next(piece for piece in _compiled(split_pattern).split(text) if piece)
+        raise BadInput(
+            f"the split pattern passes over {rest[:20]!r}; let it match all there is: end it with |[\\s\\S]."
+        )
+    return words
+
+
+def check_split_pattern(split_pattern: str) -> None:
+    """Raise BadOption for a pattern that cannot cut every text into words, in all the engines that will read it."""
+    if split_pattern == SPLIT_PATTERN:
+        return
+    from tokenizers import Regex
+
+    try:
+        groups = _compiled(split_pattern).groups
+        Regex(split_pattern)
+        tiktoken.Encoding("check", pat_str=split_pattern, mergeable_ranks={b"a": 0}, special_tokens={})
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise BadOption(f"--split-pattern {split_pattern!r}: no regular expression ({error}).") from None
+    if groups:
+        raise BadOption(f"--split-pattern {split_pattern!r}: write its groups as (?:...), not (...).")
+    every_character = "".join(map(chr, (*range(0xD800), *range(0xE000, 0x110000))))
+    try:
+        words = split_words(split_pattern, every_character)
+    except BadInput as error:
+        raise BadOption(f"--split-pattern {split_pattern!r}: {error}") from None
+    if "" in words:
+        raise BadOption(f"--split-pattern {split_pattern!r}: it matches nothing at all in places; let it match a word.")
 
 
 @lru_cache(maxsize=1)
@@ -45,12 +90,14 @@ def byte_symbols() -> tuple[tuple[int, str], ...]:
 class ByteLevelBPE:
     """A byte-level BPE tokenizer of GPT-2's layout, given by its merges ("Ġ t" means: a space, then t).
 
-    Encoding is exact for any text and any bytes, and never yields `<|endoftext|>`: that id is only put by callers.
-    Raises BadInput when the merges are not a BPE of this layout.
+    `split_pattern` cuts a text into the words that merges stay within. Encoding is exact for any text and any bytes,
+    and never yields `<|endoftext|>`: that id is only put by callers. Raises BadInput when the merges are not a BPE of
+    this layout.
     """
 
     def __init__(self, merges: Sequence[str], split_pattern: str = SPLIT_PATTERN) -> None:
-        self.merges, self.split_pattern = tuple(merges), split_pattern
+        self.merges = tuple(merges)
+        self.split_pattern = split_pattern
         symbols = [symbol for _, symbol in byte_symbols()]
         known = set(symbols)
         for number, merge in enumerate(self.merges, 1):
@@ -79,20 +126,23 @@ class ByteLevelBPE:
 
     @cached_property
     def sha256(self) -> str:
-        """Identity of the tokenizer: SHA-256 of its merges file."""
-        return hashlib.sha256(self._merges_text().encode()).hexdigest()
+        """Identity of the tokenizer: SHA-256 of its merges file, and of its split pattern where that is not GPT-2's."""
+        pattern = "" if self.split_pattern == SPLIT_PATTERN else self.split_pattern
+        return hashlib.sha256((self.merges_text() + pattern).encode()).hexdigest()
 
     @cached_property
     def _engine(self) -> tiktoken.Encoding:
         ranks = {token: rank for rank, token in enumerate(self.token_bytes[:-1])}
-        return tiktoken.Encoding(
-            "gpt2lab", pat_str=SPLIT_PATTERN, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: self.end_of_text}
-        )
+        special = {END_OF_TEXT: self.end_of_text}
+        return tiktoken.Encoding("gpt2lab", pat_str=self.split_pattern, mergeable_ranks=ranks, special_tokens=special)
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; a literal `<|endoftext|>` in it is text like any other."""
         if len(text) < LONGEST_SPACE_RUN or not (run := _LONG_SPACE_RUN.search(text)):
             return self._engine.encode_ordinary(text)
+        if self.split_pattern != SPLIT_PATTERN:
+            words = split_words(self.split_pattern, text)
+            return [token for word in words for token in self._engine._encode_single_piece(word)]
         # The engine's regular expressions overflow on such a run. The split pattern makes all of it but its last
         # character one piece (and the last one too, at the end of the text).
         end = run.end() if run.end() == len(text) else run.end() - 1
@@ -136,59 +186,22 @@ class ByteLevelBPE:
         """The `encoder.json` / `vocab.json` mapping from symbol to id."""
         return {symbol: number for number, symbol in enumerate((*self.symbols, END_OF_TEXT))}
 
-    def _merges_text(self) -> str:
+    def merges_text(self) -> str:
+        """The `merges.txt` / `vocab.bpe` file."""
         return "\n".join((_MERGES_HEADER, *self.merges)) + "\n"
 
     def save(self, folder: Path) -> None:
-        """Write `vocab.json`, `merges.txt`, `tokenizer.json` and `tokenizer_config.json` into an existing folder."""
-        for name, text in (
-            ("merges.txt", self._merges_text()),
-            ("vocab.json", json.dumps(self.vocabulary())),
-            ("tokenizer.json", self._fast_text()),
-        ):
-            with whole_file(folder / name, "w") as handle:
-                handle.write(text)
-        settings = {
-            "tokenizer_class": "GPT2Tokenizer",
-            "add_prefix_space": False,
-            "bos_token": END_OF_TEXT,
-            "eos_token": END_OF_TEXT,
-            "unk_token": END_OF_TEXT,
-        }
-        write_json(folder / "tokenizer_config.json", settings)
+        """Write the files of every format (see `tokenizer_files`) into an existing folder."""
+        from gpt2lab.tokens.tokenizer_files import save_tokenizer
 
-    def _fast_text(self) -> str:
-        """The single-file format of Hugging Face's `tokenizers`."""
-        from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-
-        pairs = [(first, second) for first, second in (merge.split(" ") for merge in self.merges)]
-        fast = Tokenizer(models.BPE(vocab=self.vocabulary(), merges=pairs))
-        fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        fast.decoder = decoders.ByteLevel()
-        fast.add_special_tokens([AddedToken(END_OF_TEXT, special=True)])
-        return str(fast.to_str(pretty=True))
+        save_tokenizer(self, folder)
 
     @classmethod
-    def load(cls, folder: Path) -> "ByteLevelBPE":
-        """Read `merges.txt` (or `vocab.bpe`) and check it against `vocab.json` (or `encoder.json`) beside it."""
-        merges = next((folder / name for name in ("merges.txt", "vocab.bpe") if (folder / name).exists()), None)
-        if merges is None:
-            raise BadInput(f"{folder}: no tokenizer here (neither merges.txt nor vocab.bpe).")
-        try:
-            tokenizer = cls(parse_merges(merges.read_text(encoding="utf-8")))
-        except (BadInput, UnicodeDecodeError) as error:
-            raise BadInput(f"{merges}: {error}") from error
-        for name in ("vocab.json", "encoder.json"):
-            if (folder / name).exists() and read_json(folder / name) != tokenizer.vocabulary():
-                raise BadInput(f"{folder / name}: does not have GPT-2's layout of ids for {merges.name} beside it.")
-        return tokenizer
+    def load(cls, place: Path) -> "ByteLevelBPE":
+        """Read a folder, or a `tokenizer.json` or `.tiktoken` file (see `tokenizer_files`)."""
+        from gpt2lab.tokens.tokenizer_files import load_tokenizer
 
-
-def parse_merges(text: str) -> list[str]:
-    """The merges of a `merges.txt` / `vocab.bpe` file, its version line left out."""
-    lines = text.split("\n")
-    start = 1 if lines[0].startswith("#version") else 0
-    return [line for line in lines[start:] if line]
+        return load_tokenizer(place)
 
 
 @lru_cache(maxsize=1)
@@ -198,36 +211,3 @@ def gpt2_tokenizer() -> ByteLevelBPE:
     if hashlib.sha256(data).hexdigest() != VOCAB_BPE_SHA256:
         raise BadInput("gpt2lab/tokens/gpt2/vocab.bpe is not the published file. Install gpt2lab again.")
     return ByteLevelBPE(parse_merges(data.decode("utf-8")))
-
-
-def train_bpe(texts: Iterable[str], vocab_size: int) -> ByteLevelBPE:
-    """Learn the merges of a byte-level BPE of `vocab_size` ids (or fewer, where the texts hold no more pairs).
-
-    The most frequent pair is merged first; the engine breaks ties by the smaller pair of ids, so the same texts in any
-    order give the same merges. Raises BadOption for a size below 257, and BadInput for texts without any content.
-    """
-    if vocab_size < SMALLEST_VOCABULARY:
-        raise BadOption(
-            f"--vocab-size {vocab_size}: a byte-level BPE needs at least {SMALLEST_VOCABULARY} ids"
-            " (256 bytes and <|endoftext|>)."
-        )
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-    engine = Tokenizer(models.BPE())
-    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - 1,
-        initial_alphabet=[symbol for _, symbol in byte_symbols()],
-        show_progress=False,
-    )
-    engine.train_from_iterator(texts, trainer)
-    learned = json.loads(engine.to_str())["model"]["merges"]
-    if not learned and vocab_size > SMALLEST_VOCABULARY:
-        raise BadInput("no text to train a tokenizer on.")
-    merges, seen = [], set[str]()
-    for first, second in learned:
-        # A token can be reached by two merges (a+bc, ab+c); by priority only the first one can ever fire in tiktoken.
-        if first + second not in seen:
-            seen.add(first + second)
-            merges.append(f"{first} {second}")
-    return ByteLevelBPE(merges)

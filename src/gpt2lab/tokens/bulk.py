@@ -5,7 +5,6 @@ no special tokens: it would find them inside documents, where they are only text
 with letters and digits that are new in Unicode 17, which it knows and tiktoken does not; those go to tiktoken.
 """
 
-import base64
 import re
 import tempfile
 import threading
@@ -19,6 +18,7 @@ import numpy.typing as npt
 import psutil
 
 from gpt2lab.tokens.bpe import SPLIT_PATTERN, ByteLevelBPE
+from gpt2lab.tokens.tokenizer_files import tiktoken_text
 
 Ids = npt.NDArray[np.uint32]
 LARGEST_MEMORY_OF_WORDS = 1 << 30
@@ -89,6 +89,5 @@ def _gigatoken(tokenizer: ByteLevelBPE) -> Any:
 
     with tempfile.TemporaryDirectory(prefix="gpt2lab-") as folder:
         path = Path(folder) / "ranks.tiktoken"
-        ranks = (base64.b64encode(token) + b" %d\n" % rank for rank, token in enumerate(tokenizer.token_bytes[:-1]))
-        path.write_bytes(b"".join(ranks))
+        path.write_text(tiktoken_text(tokenizer), encoding="ascii")
         return Tokenizer.from_tiktoken(path, "gpt2", {})

@@ -1,13 +1,11 @@
 """Documents to token shards: with GPT-2's tokenizer, with one in a folder, or with one trained on the spot."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from gpt2lab.base.errors import BadOption
-from gpt2lab.base.progress import progress_bar
-from gpt2lab.datasets.documents import read_documents
-from gpt2lab.tokens.bpe import ByteLevelBPE, gpt2_tokenizer, train_bpe
-from gpt2lab.tokens.shards import TokensInfo, is_held_out
+from gpt2lab.tokens.bpe import ByteLevelBPE, gpt2_tokenizer
+from gpt2lab.tokens.shards import TokensInfo
+from gpt2lab.tokens.train_bpe import train_bpe_of_files
 from gpt2lab.tokens.write_shards import write_shards
 
 GPT2 = "gpt2"
@@ -30,17 +28,9 @@ def tokenize(
     if vocab_size is not None and tokenizer != GPT2:
         raise BadOption("--vocab-size trains a new tokenizer: leave out --tokenizer.")
     if vocab_size is not None:
-        chosen = train_bpe(_training_texts(documents, held_out_share), vocab_size)
+        chosen = train_bpe_of_files([documents], vocab_size, held_out_share=held_out_share)
     elif tokenizer == GPT2:
         chosen = gpt2_tokenizer()
     else:
         chosen = ByteLevelBPE.load(Path(tokenizer))
     return write_shards(documents, out, chosen, held_out_share)
-
-
-def _training_texts(documents: Path, held_out_share: float) -> Iterator[str]:
-    with progress_bar("train bpe", unit="documents") as bar:
-        for document in read_documents(documents):
-            if not is_held_out(document.text, held_out_share):
-                yield document.text
-            bar.advance()
