@@ -51,6 +51,8 @@ bench-fetch: $(VENV)-scrapy/.ready
 
 bench-dedup bench-build: $(VENV)-datatrove/.ready
 
+bench-tokenize: $(VENV)-rustbpe/.ready
+
 clean:
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -89,4 +91,10 @@ $(VENV)-datatrove/.ready:
 	@echo "setting up $(VENV)-datatrove (once)"
 	@test -x $(VENV)-datatrove/bin/python || $(PYTHON) -m venv $(VENV)-datatrove
 	@$(VENV)-datatrove/bin/python -m pip --disable-pip-version-check install --quiet 'datatrove[io,processing]==0.10.1' lxml_html_clean spacy
+	@touch $@
+
+$(VENV)-rustbpe/.ready:
+	@echo "setting up $(VENV)-rustbpe (once)"
+	@test -x $(VENV)-rustbpe/bin/python || $(PYTHON) -m venv $(VENV)-rustbpe
+	@$(VENV)-rustbpe/bin/python -m pip --disable-pip-version-check install --quiet 'rustbpe==0.1.0' 'pyarrow==25.0.1'
 	@touch $@

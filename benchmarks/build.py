@@ -100,7 +100,7 @@ def measure(who: str, crawl: Path, pages: int, datatrove: Path) -> Run:
     with tempfile.TemporaryDirectory(prefix="gpt2lab-bench-") as name:
         out = Path(name) / "out"
         if who == PEER:
-            command = [datatrove, Path(__file__).with_name("datatrove_build.py"), crawl, out, "2"]
+            command = [datatrove, "-P", Path(__file__).with_name("datatrove_build.py"), crawl, out, "2"]
         else:
             command = [sys.executable, "-m", "gpt2lab", "build", crawl, "--out", out, "--json", *(OURS | ALONE)[who]]
         start = time.monotonic()

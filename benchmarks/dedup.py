@@ -129,7 +129,7 @@ def run_datatrove(source: Path, scratch: Path, python: Path, pairs: dict[str, Pa
     """One run of datatrove's; the time of its last block is left out."""
     rows, bands = band_shape(THRESHOLD)
     script = Path(__file__).with_name("dedup_datatrove.py")
-    result = run([str(python), str(script), str(source), str(scratch), str(bands), str(rows), str(WORKERS)])
+    result = run([str(python), "-P", str(script), str(source), str(scratch), str(bands), str(rows), str(WORKERS)])
     result["wall_seconds"] -= result["seconds"]["filter"]
     result["removed"] = sum(file.stat().st_size // 4 for file in (scratch / "removed").glob("*.remove"))
     pairs["datatrove"] = pairs_of_buckets(scratch / "pairs")

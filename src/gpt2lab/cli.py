@@ -183,7 +183,9 @@ def _overlap() -> Callable[..., None]:
 def _tokenize() -> Callable[..., None]:
     import tyro
 
-    from gpt2lab.tokens.tokenize import GPT2, tokenize
+    from gpt2lab.tokens.tokenize import tokenize
+    from gpt2lab.tokens.tokenizer_files import GPT2
+    from gpt2lab.tokens.tokens_report import write_tokens_report
 
     def command(
         documents: tyro.conf.Positional[Path],
@@ -197,17 +199,18 @@ def _tokenize() -> Callable[..., None]:
 
         Args:
             documents: a folder that `build` made, or Parquet files with a column text
-            out: folder for the shards and tokens.json
-            tokenizer: gpt2, or a folder with merges.txt
+            out: folder for the shards, tokens.json and the report
+            tokenizer: gpt2, or a folder that `tokens train` made, a tokenizer.json or a .tiktoken file
             vocab_size: train a byte-level BPE of this many ids on the documents instead
             held_out_share: share of the documents for validation, chosen by the hash of their text
             json: print tokens.json
         """
         info = tokenize(documents, out, tokenizer=tokenizer, vocab_size=vocab_size, held_out_share=held_out_share)
+        write_tokens_report(info, out, _command_line())
         if json:
             return _print_json(info)
         counts = f"{info.total('train'):,} training and {info.total('val'):,} held-out tokens"
-        say(f"{out}: {counts} of {info.vocab_size:,} ids.")
+        say(f"{out}: {counts} of {info.vocab_size:,} ids; bytes a token by source: {out}/report.html")
         say(_told(f"gpt2lab train {out} --out runs/mine --recipe laptop:nano --minutes 5"))
         return None
 
@@ -245,6 +248,95 @@ def _tokens_train() -> Callable[..., None]:
         fewer = f", not {vocab_size:,}: no other pair of tokens occurs twice" if made.vocab_size < vocab_size else ""
         say(f"{out}: a byte-level BPE of {made.vocab_size:,} ids{fewer}.")
         say(_told(f"gpt2lab tokenize {documents[0]} --tokenizer {out} --out tokens/"))
+        return None
+
+    return command
+
+
+def _tokens_inspect() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.tokens.inspection import inspect_tokens, statistics_table, tokens_at, told_place
+    from gpt2lab.tokens.shard_checks import check_shards
+    from gpt2lab.tokens.shards import Split, read_tokens_info
+
+    def command(
+        tokens: tyro.conf.Positional[Path],
+        at: int | None = None,
+        split: Split = "train",
+        count: int = 64,
+        json: bool = False,
+    ) -> None:
+        """Check token shards against their SHA-256 and count what they hold, or show the tokens at a position.
+
+        Args:
+            tokens: a folder that `tokenize` or `tokens import` made
+            at: show the tokens from this position of a split on, counted from 0, and whose document they are of
+            split: train, or val for the held-out tokens
+            count: how many tokens to show
+            json: print JSON
+        """
+        if at is not None:
+            place = tokens_at(tokens, split, at, count)
+            return _print_json(place) if json else print(told_place(place))
+        check_shards(tokens, read_tokens_info(tokens))
+        found = inspect_tokens(tokens)
+        return _print_json(found) if json else print(statistics_table(found))
+
+    return command
+
+
+def _tokens_export() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.tokens.foreign_shards import ForeignFormat, export_shards
+
+    def command(tokens: tyro.conf.Positional[Path], to: ForeignFormat, out: Path, json: bool = False) -> None:
+        """Write token shards as nanoGPT's .bin files, llm.c's .bin files with a header, or a Hugging Face data set.
+
+        Args:
+            tokens: a folder that `tokenize` or `tokens import` made
+            to: nanogpt, llm.c (modded-nanogpt reads it, too), or hf (Parquet for datasets.load_dataset)
+            out: folder for the files
+            json: print the names of the files as JSON
+        """
+        files = export_shards(tokens, out, to)
+        if json:
+            return _print_json([str(file) for file in files])
+        say(f"{out}: {', '.join(file.name for file in files[:3])}{', ...' if len(files) > 3 else ''}.")
+        hints = {
+            "nanogpt": f"copy {out}/*.bin to nanoGPT's data/NAME/ and train with --dataset=NAME",
+            "llm.c": f"./train_gpt2cu -i '{out}/*_train_*.bin' -j '{out}/*_val_*.bin'",
+            "hf": f"python -c \"import datasets; print(datasets.load_dataset('{out}'))\"",
+        }
+        say(_told(hints[to]))
+        return None
+
+    return command
+
+
+def _tokens_import() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.tokens.foreign_shards import import_shards
+    from gpt2lab.tokens.tokenizer_files import GPT2, find_tokenizer
+
+    def command(
+        inputs: tyro.conf.Positional[tuple[Path, ...]], out: Path, tokenizer: str = GPT2, json: bool = False
+    ) -> None:
+        """Make token shards of nanoGPT's or llm.c's .bin files, or of a Hugging Face data set with ids.
+
+        Args:
+            inputs: .bin files, .parquet or .arrow files with a column input_ids, or folders of them
+            out: folder for the shards and tokens.json
+            tokenizer: the one that the ids are of: gpt2, a folder, a tokenizer.json or a .tiktoken file
+            json: print tokens.json
+        """
+        info = import_shards(inputs, out, find_tokenizer(tokenizer))
+        if json:
+            return _print_json(info)
+        say(f"{out}: {info.total('train'):,} training and {info.total('val'):,} held-out tokens.")
+        say(_told(f"gpt2lab tokens inspect {out}"))
         return None
 
     return command
@@ -402,6 +494,9 @@ VERBS = {
     "overlap": Verb("documents + evaluation sets -> how much of the sets the documents hold", _overlap),
     "tokenize": Verb("documents -> token shards, with GPT-2's tokenizer or your own", _tokenize),
     "tokens train": Verb("documents -> a byte-level BPE of your own", _tokens_train),
+    "tokens inspect": Verb("token shards -> are they whole, what do they hold, what stands where", _tokens_inspect),
+    "tokens export": Verb("token shards -> those of nanoGPT, llm.c, Hugging Face", _tokens_export),
+    "tokens import": Verb("token shards of nanoGPT, llm.c, Hugging Face -> ours", _tokens_import),
     "train": Verb("token shards + a recipe -> a run with a model", lambda: _train("laptop:nano", 50_257)),
     "evaluate": Verb("a model + documents -> loss, bits per byte, cloze accuracy", _evaluate),
     "generate": Verb("a model + a prompt -> text", _generate),

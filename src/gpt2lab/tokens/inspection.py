@@ -1,6 +1,7 @@
 """What a folder of token shards holds: counts, lengths, the commonest ids; and what stands at a position."""
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from gpt2lab.tokens.shards import (
 from gpt2lab.tokens.stream import TokenStream
 
 COMMONEST = 20
+SHOWN_SOURCES = 20
 
 
 @dataclass(frozen=True)
@@ -133,4 +135,47 @@ def tokens_at(folder: Path, split: Split, position: int, count: int) -> Place:
         note.document_ids[number] if 0 <= number < len(note.document_ids) else "",
         position - inside + (note.document_offsets[number] if number >= 0 else 0),
         shard.source,
+    )
+
+
+def statistics_table(found: TokensStatistics) -> str:
+    """The figures, to be read in a terminal."""
+    lines = [
+        f"{found.vocab_size:,} ids as {found.dtype}, tokenizer {found.tokenizer_sha256[:12]}",
+        f"{'':22}" + "".join(f"{split.split:>16}" for split in found.splits),
+    ]
+    rows: tuple[tuple[str, Callable[[SplitStatistics], str]], ...] = (
+        ("tokens", lambda split: f"{split.tokens:,}"),
+        ("shards", lambda split: f"{split.shards:,}"),
+        ("documents", lambda split: f"{split.documents:,}"),
+        ("bytes of text", lambda split: f"{split.text_bytes:,}"),
+        ("bytes a token", lambda split: "-" if split.bytes_a_token is None else f"{split.bytes_a_token:.3f}"),
+        ("median document", lambda split: f"{split.median_document:,.0f}"),
+        ("longest document", lambda split: f"{split.longest_document:,}"),
+        ("ids that occur", lambda split: f"{split.ids_that_occur:,}"),
+    )
+    lines += [f"{name:22}" + "".join(f"{show(split):>16}" for split in found.splits) for name, show in rows]
+    commonest = [f"{text!r} {count / found.splits[0].tokens:.1%}" for _, text, count in found.splits[0].commonest[:8]]
+    lines.append(f"commonest: {', '.join(commonest)}")
+    if found.sources:
+        lines.append(
+            f"{'bytes a token':>14}{'tokens':>16}  source (the largest {min(SHOWN_SOURCES, len(found.sources))})"
+        )
+    for name, counts in list(found.sources.items())[:SHOWN_SOURCES]:
+        lines.append(f"{counts.bytes_a_token:14.3f}{counts.tokens:16,}  {name}")
+    return "\n".join(lines)
+
+
+def told_place(place: Place) -> str:
+    """A place, to be read in a terminal: where, the tokens one by one, the text."""
+    document = f", document {place.document}" if place.document else ""
+    inside = place.position - place.document_start
+    return "\n".join(
+        [
+            f"{place.split} token {place.position:,} = {place.shard} token {place.position_in_shard:,};"
+            f" token {inside:,} of its document{document}; from {place.source}",
+            " ".join(f"{token}:{piece!r}" for token, piece in zip(place.ids, place.pieces, strict=True)),
+            "",
+            place.text,
+        ]
     )

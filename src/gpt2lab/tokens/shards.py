@@ -69,6 +69,11 @@ class SourceCounts:
     text_bytes: int = 0
     tokens: int = 0
 
+    @property
+    def bytes_a_token(self) -> float:
+        """`<|endoftext|>` not counted."""
+        return self.text_bytes / max(1, self.tokens - self.documents)
+
     def plus(self, documents: int, text_bytes: int, tokens: int) -> "SourceCounts":
         """With so many more."""
         return SourceCounts(self.documents + documents, self.text_bytes + text_bytes, self.tokens + tokens)

@@ -3,13 +3,10 @@
 from pathlib import Path
 
 from gpt2lab.base.errors import BadOption
-from gpt2lab.tokens.bpe import ByteLevelBPE, gpt2_tokenizer
 from gpt2lab.tokens.shards import TokensInfo
+from gpt2lab.tokens.tokenizer_files import GPT2, find_tokenizer
 from gpt2lab.tokens.train_bpe import train_bpe_of_files
 from gpt2lab.tokens.write_shards import write_shards
-
-GPT2 = "gpt2"
-"""The name that stands for the published tokenizer."""
 
 
 def tokenize(
@@ -29,8 +26,6 @@ def tokenize(
         raise BadOption("--vocab-size trains a new tokenizer: leave out --tokenizer.")
     if vocab_size is not None:
         chosen = train_bpe_of_files([documents], vocab_size, held_out_share=held_out_share)
-    elif tokenizer == GPT2:
-        chosen = gpt2_tokenizer()
     else:
-        chosen = ByteLevelBPE.load(Path(tokenizer))
+        chosen = find_tokenizer(tokenizer)
     return write_shards(documents, out, chosen, held_out_share)

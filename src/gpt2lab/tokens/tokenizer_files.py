@@ -16,8 +16,18 @@ from typing import Any
 
 from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.base.files import read_json, whole_file, write_json
-from gpt2lab.tokens.bpe import END_OF_TEXT, SPLIT_PATTERN, ByteLevelBPE, byte_symbols, check_split_pattern, parse_merges
+from gpt2lab.tokens.bpe import (
+    END_OF_TEXT,
+    SPLIT_PATTERN,
+    ByteLevelBPE,
+    byte_symbols,
+    check_split_pattern,
+    gpt2_tokenizer,
+    parse_merges,
+)
 
+GPT2 = "gpt2"
+"""The name that stands for the published tokenizer."""
 MERGES_FILES = ("merges.txt", "vocab.bpe")
 VOCABULARY_FILES = ("vocab.json", "encoder.json")
 
@@ -41,6 +51,11 @@ def save_tokenizer(tokenizer: ByteLevelBPE, folder: Path) -> None:
         "unk_token": END_OF_TEXT,
     }
     write_json(folder / "tokenizer_config.json", settings)
+
+
+def find_tokenizer(name: str) -> ByteLevelBPE:
+    """GPT-2's own tokenizer ("gpt2"), or the one at a path; see `load_tokenizer`."""
+    return gpt2_tokenizer() if name == GPT2 else load_tokenizer(Path(name))
 
 
 def load_tokenizer(place: Path) -> ByteLevelBPE:
