@@ -286,6 +286,33 @@ def _tokens_inspect() -> Callable[..., None]:
     return command
 
 
+def _tokens_compare() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.tokens.comparison import compare_tokenizers, comparison_table
+
+    def command(
+        tokenizers: tyro.conf.Positional[tuple[str, ...]],
+        sets: tuple[str, ...] = (),
+        documents: Path | None = None,
+        held_out_share: float = 0.05,
+        json: bool = False,
+    ) -> None:
+        """Compare tokenizers: how many bytes of text a token stands for, set by set and source by source.
+
+        Args:
+            tokenizers: gpt2, folders that `tokens train` made, tokenizer.json or .tiktoken files
+            sets: evaluation sets, NAME=PATH or PATH each
+            documents: a folder that `build` made; its held-out documents are compared on, too, by source
+            held_out_share: the share that is held out; 0 takes all documents
+            json: print the counts as JSON
+        """
+        found = compare_tokenizers(tokenizers, sets, documents, held_out_share)
+        return _print_json([asdict(one) for one in found]) if json else print(comparison_table(tokenizers, found))
+
+    return command
+
+
 def _tokens_export() -> Callable[..., None]:
     import tyro
 
@@ -495,6 +522,7 @@ VERBS = {
     "tokenize": Verb("documents -> token shards, with GPT-2's tokenizer or your own", _tokenize),
     "tokens train": Verb("documents -> a byte-level BPE of your own", _tokens_train),
     "tokens inspect": Verb("token shards -> are they whole, what do they hold, what stands where", _tokens_inspect),
+    "tokens compare": Verb("tokenizers + texts -> bytes a token of each", _tokens_compare),
     "tokens export": Verb("token shards -> those of nanoGPT, llm.c, Hugging Face", _tokens_export),
     "tokens import": Verb("token shards of nanoGPT, llm.c, Hugging Face -> ours", _tokens_import),
     "train": Verb("token shards + a recipe -> a run with a model", lambda: _train("laptop:nano", 50_257)),

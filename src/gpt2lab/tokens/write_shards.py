@@ -143,7 +143,7 @@ def _write_pair(common: _Encoding, file: Path, paths: Sequence[Path]) -> list[Sh
         writers = [
             ShardWriter(path, split, handle) for path, split, handle in zip(paths, SPLITS, (train, val), strict=True)
         ]
-        for batch in _batches(file, common.identity["held_out_share"]):
+        for batch in read_batches(file, common.identity["held_out_share"]):
             if common.stop.is_set():
                 raise InterruptedError("another file could not be encoded")
             ids, starts = common.encoder.encode(batch.texts)
@@ -154,7 +154,7 @@ def _write_pair(common: _Encoding, file: Path, paths: Sequence[Path]) -> list[Sh
 
 
 @dataclass(frozen=True)
-class _Batch:
+class Batch:
     """Some documents: ids, texts in UTF-8, sources, whether they are held out; and how many rows they were."""
 
     ids: list[str]
@@ -164,7 +164,7 @@ class _Batch:
     rows: int
 
 
-def _batches(file: Path, share: float) -> Iterator[_Batch]:
+def read_batches(file: Path, share: float) -> Iterator[Batch]:
     """The documents of a file, some megabytes at a time; rows whose text is null are passed over."""
     row = 0
     for table in _larger(read_columns(file, ("id", "text", *_ORIGIN))):
@@ -182,7 +182,7 @@ def _batches(file: Path, share: float) -> Iterator[_Batch]:
         ]
         row += table.num_rows
         held_out = [share > 0 and is_held_out_bytes(text, share) for _, text, _ in found]
-        yield _Batch(
+        yield Batch(
             [i for i, _, _ in found], [t for _, t, _ in found], [s for *_, s in found], held_out, table.num_rows
         )
 
@@ -214,7 +214,7 @@ def _source(columns: dict[str, list[Any]], row: int, file: Path) -> str:
 
 def _write_batch(
     writers: Sequence[ShardWriter],
-    batch: _Batch,
+    batch: Batch,
     ids: npt.NDArray[np.uint32],
     starts: npt.NDArray[np.int64],
     end_of_text: int,
