@@ -95,10 +95,14 @@ def test_folders_of_different_tokenizers_are_refused_with_both_hashes(
         gpt2lab.train(recipe, [tokens_folder, tmp_path / "t"], tmp_path / "run")
 
 
-def test_wrong_weights_are_refused(recipe, tokens_folder, tmp_path):
-    for weights, words in (((0.5, 0.5), "2 weights for 1 folders"), ((-1.0,), "no training tokens|above 0")):
-        with pytest.raises((BadOption, BadInput), match=words):
-            gpt2lab.train(with_data(recipe, weights=weights), tokens_folder, tmp_path / "run")
+def test_wrong_weights_are_refused(recipe, tokens_folder, other_folder, tmp_path):
+    with pytest.raises(BadOption, match="2 weights for 1 folders"):
+        gpt2lab.train(with_data(recipe, weights=(0.5, 0.5)), tokens_folder, tmp_path / "run")
+    with pytest.raises(BadOption, match="would never be read"):
+        gpt2lab.train(with_data(recipe, weights=(1.0, 1e-4)), [tokens_folder, other_folder], tmp_path / "run")
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(BadOption, match="each must be above 0 and finite"):
+            with_data(recipe, weights=(1.0, wrong))
 
 
 @pytest.mark.parametrize("sampling", ["connor", "connor_longbiased"])
