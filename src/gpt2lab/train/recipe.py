@@ -61,7 +61,7 @@ class DataConfig:
     """each_once: each token is predicted once an epoch. connor: as the replication did, one random window in 42
     documents joined; connor_longbiased: 70 % of the windows in two documents of at least 512 tokens."""
     weights: tuple[float, ...] = ()
-    """Share of the sequences from each folder of tokens, in their order; none: by their numbers of tokens."""
+    """Share of the sequences, held-out ones too, from each folder of tokens in their order; none: by their sizes."""
     document_mask: bool = False
     """Stop attention at the borders of documents, in training and in its validation."""
 
