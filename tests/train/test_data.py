@@ -171,9 +171,9 @@ def test_a_changed_shard_is_refused_when_training_starts(recipe, documents_folde
 def test_the_command_line_takes_folders_and_their_weights(tokens_folder, other_folder, tmp_path):
     shape = ["--model.context-length", "32", "--model.n-layer", "1", "--model.n-head", "2", "--model.n-embd", "32"]
     command = [sys.executable, "-m", "gpt2lab", "train", str(tokens_folder), str(other_folder), "--steps", "1", *shape]
-    command += ["--data.weights", "0.75", "0.25", "--data.sampling", "connor", "--out", str(tmp_path / "run")]
+    command += ["--data.weights", "0.75", "0.25", "--data.document-mask", "--out", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"mixture: 75.0% {tokens_folder}, 25.0% {other_folder}" in done.stderr
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
-    assert recipe["data"] == {"sampling": "connor", "weights": [0.75, 0.25], "document_mask": False}
+    assert recipe["data"] == {"sampling": "each_once", "weights": [0.75, 0.25], "document_mask": True}
