@@ -16,7 +16,7 @@ def stream(tmp_path_factory):
     return raw_stream(tmp_path_factory.mktemp("s") / "t", [ids[:40], ids[40:41], [], ids[41:43], ids[43:]])
 
 
-@given(st.lists(st.tuples(st.integers(0, 98), st.integers(0, 98)), max_size=5))
+@given(st.lists(st.tuples(st.integers(0, 98), st.integers(0, 98)), min_size=1, max_size=5))
 def test_pieces_are_what_stands_there_across_any_shards(stream, spans):
     pieces = [(min(span), max(span) - min(span)) for span in spans]
     starts, counts = np.array([p[0] for p in pieces], int), np.array([p[1] for p in pieces], int)

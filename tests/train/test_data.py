@@ -1,6 +1,8 @@
 """A recipe's data: several folders, their weights, samplings and masks, and what is refused."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -96,10 +98,14 @@ def test_folders_of_different_tokenizers_are_refused_with_both_hashes(
         gpt2lab.train(recipe, [tokens_folder, tmp_path / "t"], tmp_path / "run")
 
 
-def test_wrong_weights_are_refused(recipe, tokens_folder, tmp_path):
-    for weights, words in (((0.5, 0.5), "2 weights for 1 folders"), ((-1.0,), "no training tokens|above 0")):
-        with pytest.raises((BadOption, BadInput), match=words):
-            gpt2lab.train(with_data(recipe, weights=weights), tokens_folder, tmp_path / "run")
+def test_wrong_weights_are_refused(recipe, tokens_folder, other_folder, tmp_path):
+    with pytest.raises(BadOption, match="2 weights for 1 folders"):
+        gpt2lab.train(with_data(recipe, weights=(0.5, 0.5)), tokens_folder, tmp_path / "run")
+    with pytest.raises(BadOption, match="would never be read"):
+        gpt2lab.train(with_data(recipe, weights=(1.0, 1e-4)), [tokens_folder, other_folder], tmp_path / "run")
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(BadOption, match="each must be above 0 and finite"):
+            with_data(recipe, weights=(1.0, wrong))
 
 
 @pytest.mark.parametrize("sampling", ["connor", "connor_longbiased"])
@@ -160,3 +166,15 @@ def test_a_changed_shard_is_refused_when_training_starts(recipe, documents_folde
     shard.write_bytes(shard.read_bytes()[:-2] + b"\x01\x00")
     with pytest.raises(BadInput, match=r"train_00000\.bin: its SHA-256 is"):
         gpt2lab.train(recipe, tmp_path / "t", tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_the_command_line_takes_folders_and_their_weights(tokens_folder, other_folder, tmp_path):
+    shape = ["--model.context-length", "32", "--model.n-layer", "1", "--model.n-head", "2", "--model.n-embd", "32"]
+    command = [sys.executable, "-m", "gpt2lab", "train", str(tokens_folder), str(other_folder), "--steps", "1", *shape]
+    command += ["--data.weights", "0.75", "0.25", "--data.document-mask", "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"mixture: 75.0% {tokens_folder}, 25.0% {other_folder}" in done.stderr
+    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert recipe["data"] == {"sampling": "each_once", "weights": [0.75, 0.25], "document_mask": True}

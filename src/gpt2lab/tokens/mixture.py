@@ -23,13 +23,10 @@ def apportioned(total: int, weights: Sequence[float]) -> list[int]:
 
 
 def block_counts(weights: Sequence[float]) -> list[int]:
-    """How many of each `BLOCK` sequences come from each source.
+    """How many of each `BLOCK` sequences come from each source; weights are above 0.
 
-    Raises BadOption for a weight that is not above 0, or so small that its source would never be read.
+    Raises BadOption for a weight so small that its source would never be read.
     """
-    for weight in weights:
-        if not 0 < weight < float("inf"):
-            raise BadOption(f"data.weights: {weight} must be above 0 and finite.")
     counts = apportioned(BLOCK, weights)
     if 0 in counts:
         share = weights[counts.index(0)] / sum(weights)

@@ -2,7 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,8 @@ import numpy.typing as npt
 from gpt2lab.base.errors import BadInput
 from gpt2lab.tokens.shards import Split, TokensInfo, read_tokens_info
 
-Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+Ids = npt.NDArray[Any]
+"""uint16 or uint32, as the folder has them."""
 SCANNED_AT_ONCE = 2**22
 """Tokens; numpy counts ids as int64, and a shard may be larger than a fourth of the memory."""
 
@@ -47,26 +48,29 @@ class TokenStream:
 
     def read(self, start: int, count: int) -> npt.NDArray[np.int64]:
         """Tokens `start` to `start + count` as int64 [count]; fewer where the stream ends before."""
-        count = max(0, min(count, len(self) - start))
+        count = min(count, len(self) - start)
+        if count <= 0:
+            return np.empty(0, np.int64)
         return self.pieces(np.array([start]), np.array([count])).astype(np.int64)
 
     def pieces(self, starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> Ids:
         """Pieces of the stream, one after the other, as they lie on disk: [sum of `counts`].
 
-        Every piece must lie within the stream.
+        There is at least one piece, and every piece lies within the stream.
         """
-        ids = np.empty(int(counts.sum()), self.info.dtype)
         shards = np.searchsorted(self._starts, starts, side="right") - 1
         inside = starts - self._starts[shards]
-        at = 0
-        # Piece by piece: to index by an array needs a pass for each shard and gains nothing below 64 pieces.
+        found: list[Ids] = []
+        # Joined at once: copying one by one takes a fifth longer, and indexing by an array needs a pass a shard.
         for number, place, count in zip(shards.tolist(), inside.tolist(), counts.tolist(), strict=True):
-            end = at + count
-            while at < end:
-                piece = self._shards[number][place : place + end - at]
-                ids[at : at + len(piece)] = piece
-                at, number, place = at + len(piece), number + 1, 0
-        if len(ids) and ids.max() >= self.info.vocab_size:
+            piece = self._shards[number][place : place + count]
+            found.append(piece)
+            while len(piece) < count:
+                number, count = number + 1, count - len(piece)
+                piece = self._shards[number][:count]
+                found.append(piece)
+        ids: Ids = np.concatenate(found)
+        if ids.max(initial=0) >= self.info.vocab_size:
             self._refuse(ids, starts, counts)
         return ids
 

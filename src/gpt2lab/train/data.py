@@ -48,8 +48,8 @@ def open_token_folders(paths: Sequence[Path], recipe: Recipe) -> tuple[list[Toke
     weights = recipe.data.weights or tuple(float(info.total("train")) for info in infos)
     if len(weights) != len(paths):
         raise BadOption(f"data.weights: {len(weights)} weights for {len(paths)} folders of tokens; give one for each.")
-    if not sum(weights) > 0:
-        raise BadInput(f"{paths[0]}: no training tokens here.")
+    if not sum(weights):
+        raise BadInput(f"{paths[0]}: no training tokens here. Tokenize with a smaller --held-out-share.")
     shares = [weight / sum(weights) for weight in weights]
     folders = [TokenFolder(path, info, share) for path, info, share in zip(paths, infos, shares, strict=True)]
     return folders, tokenizer

@@ -58,12 +58,17 @@ class DataConfig:
     """Which tokens come in which order, and what a token may see of those before it."""
 
     sampling: Literal["each_once", "connor", "connor_longbiased"] = "each_once"
-    """each_once: every token is predicted once an epoch. connor: the replication's random windows, of 42 documents
-    joined together; connor_longbiased: 70 % of them of two documents of at least 512 tokens."""
+    """each_once: each token is predicted once an epoch. connor: as the replication did, one random window in 42
+    documents joined; connor_longbiased: 70 % of the windows in two documents of at least 512 tokens."""
     weights: tuple[float, ...] = ()
-    """Share of the sequences from each folder of tokens, in their order; none: by their numbers of tokens."""
+    """Share of the sequences, held-out ones too, from each folder of tokens in their order; none: by their sizes."""
     document_mask: bool = False
     """Stop attention at the borders of documents, in training and in its validation."""
+
+    def __post_init__(self) -> None:
+        for weight in self.weights:
+            if not 0 < weight < math.inf:
+                raise BadOption(f"data.weights = {self.weights}: each must be above 0 and finite.")
 
 
 @dataclass(frozen=True)
