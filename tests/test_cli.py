@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -84,6 +85,25 @@ def test_links_of_a_dump_are_what_fetch_reads(tmp_path):
     assert sorted(read_links(tmp_path / "out" / "links.parquet")) == [row["url"] for row in rows[3:]]
 
 
+def test_a_tokenizer_of_ones_own(documents_folder, tmp_path):
+    """Trained, said to be smaller than asked for where the documents hold no more, and ready to tokenize with."""
+    done = run("tokens", "train", documents_folder, "--out", tmp_path / "bpe", "--vocab-size", 300)
+    made, following = done.stderr.splitlines()
+    assert made == f"{tmp_path}/bpe: a byte-level BPE of 300 ids."
+    assert following == f"next: gpt2lab tokenize {documents_folder} --tokenizer {tmp_path}/bpe --out tokens/"
+    run(*shlex.split(following)[2:-1], tmp_path / "tokens")
+    trained_on_the_way = json.loads(
+        run("tokenize", documents_folder, "--vocab-size", 300, "--out", tmp_path / "same", "--json").stdout
+    )
+    told = json.loads(
+        run("tokens", "train", documents_folder, "--out", tmp_path / "bpe", "--vocab-size", 300, "--json").stdout
+    )
+    assert told["sha256"] == trained_on_the_way["tokenizer_sha256"]
+    few = run("tokens", "train", documents_folder, "--out", tmp_path / "few", "--vocab-size", 9000)
+    assert "ids, not 9,000: no other pair of tokens occurs twice" in few.stderr
+    assert "tokens train" in run("tokens").stdout
+
+
 def test_help_answers_at_once_and_names_every_verb():
     def seconds() -> float:
         start = time.perf_counter()
@@ -133,16 +153,26 @@ assert callable(gpt2lab.load)
         (["demo", "--minutes", "0", "--out", "{out}"], "--minutes 0.0"),
         (["train", "{tokens}", "--out", "{bad_recipe}"], "can't be made a folder"),
         (["tokenize", "{tokens}/absent", "--out", "{out}"], "no such file or folder"),
+        (["tokens", "nope"], "no verb 'tokens nope'; there are tokens"),
+        (["tokens", "train", "{empty}", "--out", "{out}", "--vocab-size", "300"], "no documents here"),
+        (["tokens", "train", "{bad_recipe}", "--out", "{out}", "--vocab-size", "256"], "at least 257"),
+        (["tokens", "train", "{none}", "--out", "{out}", "--vocab-size", "300"], "no text to train"),
+        (
+            ["tokens", "train", "{empty}", "--out", "{out}", "--vocab-size", "300", "--split-pattern", "(a"],
+            "no regular",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(arguments, words, tmp_path, tokens_folder):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "none.txt").write_text("")
     (tmp_path / "bad.json").write_text('{"name": "x", "learning_rate": 1}')
     places = {
         "empty": tmp_path / "empty",
         "out": tmp_path / "out",
         "tokens": tokens_folder,
         "bad_recipe": tmp_path / "bad.json",
+        "none": tmp_path / "none.txt",
     }
     done = run(*(argument.format(**places) for argument in arguments), code=2)
     assert done.stdout == ""

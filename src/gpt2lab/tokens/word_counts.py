@@ -34,6 +34,7 @@ SMALL_INPUT_BYTES = 8 << 20
 """Less than this on disk is counted before other processes would have started."""
 BATCH_BYTES = 2 << 20
 PART_BYTES = 16 << 20
+FARTHEST_CUT = 1 << 16  # characters before the end of a piece
 WORDS_A_FILE = 1 << 18
 COUNTS_AT_ONCE_BYTES = 64 << 20
 # Every match of GPT-2's pattern that holds anything else than white space ends before the next white space.
@@ -188,8 +189,8 @@ def _json_texts(file: Path) -> Iterator[str]:
 
 
 def _certain_cut(text: str) -> int:
-    """The last place where a word ends whatever follows; the very end where there is no white space at all."""
-    found = _LAST_SPACE_AFTER_WORD.match(text)
+    """The last place where a word ends whatever follows; the very end where there is no white space near it."""
+    found = _LAST_SPACE_AFTER_WORD.match(text, max(0, len(text) - FARTHEST_CUT))
     return found.end() if found else len(text)
 
 
