@@ -152,9 +152,8 @@ def import_shards(places: Sequence[Path], out: Path, tokenizer: ByteLevelBPE) ->
                 for ids, names in _documents_first(file, tokenizer):
                     starts = np.flatnonzero(ids == tokenizer.end_of_text)
                     writer.write(ids.astype(dtype, copy=False), starts)
-                    writer.count_documents(
-                        names or [], file.name, len(starts), int(lengths[ids].sum(dtype=np.int64)), len(ids)
-                    )
+                    text_bytes = int(lengths[ids].sum(dtype=np.int64))
+                    writer.count_many(names, len(starts), file.name, text_bytes, len(ids))
             notes.append(writer.note(file.name, sha256_of(file)))
             write_shard_note(out, notes[-1], identity)
             bar.advance(file.stat().st_size)
@@ -183,12 +182,12 @@ def _split_of(file: Path, place: Path) -> Split:
     return "val" if any(word in _VALIDATION for word in words) else "train"
 
 
-def _documents_first(file: Path, tokenizer: ByteLevelBPE) -> Iterator[tuple[_Ids, list[str] | None]]:
+def _documents_first(file: Path, tokenizer: ByteLevelBPE) -> Iterator[tuple[_Ids, list[str]]]:
     """Ids in which `<|endoftext|>` begins each document, with the documents' ids where they have some."""
     if file.suffix == ".bin":
         for ids in _read_bin(file, tokenizer):
             _check_ids(file, ids, tokenizer)
-            yield ids, None
+            yield ids, []
         return
     end = np.array([tokenizer.end_of_text], np.uint32)
     for values, offsets, names in _read_lists(file):
@@ -237,7 +236,7 @@ def _read_bin(file: Path, tokenizer: ByteLevelBPE) -> Iterator[_Ids]:
         yield np.asarray(ids[start : start + TOKENS_AT_ONCE])
 
 
-def _read_lists(file: Path) -> Iterator[tuple[npt.NDArray[np.integer], npt.NDArray[np.int64], list[str] | None]]:
+def _read_lists(file: Path) -> Iterator[tuple[npt.NDArray[np.integer], npt.NDArray[np.int64], list[str]]]:
     """Ids, where each row's begin, and the rows' own names, of a column of lists in Parquet or Arrow."""
     try:
         for batch in _record_batches(file):
@@ -251,7 +250,7 @@ def _read_lists(file: Path) -> Iterator[tuple[npt.NDArray[np.integer], npt.NDArr
                 raise BadInput(f"{file}: column {column!r} must hold lists of whole numbers, none missing.")
             values = lists.flatten().to_numpy(zero_copy_only=False)
             offsets = np.cumsum([0, *lists.value_lengths().to_pylist()])
-            names = [str(name) for name in batch.column("id").to_pylist()] if "id" in batch.schema.names else None
+            names = [str(name) for name in batch.column("id").to_pylist()] if "id" in batch.schema.names else []
             yield values, offsets, names
     except (pyarrow.ArrowException, OSError) as error:
         raise BadInput(f"{file}: damaged ({str(error).splitlines()[0]}).") from None

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -19,10 +19,10 @@ class ShardWriter:
         self.path, self.split = path, split
         self._handle = handle
         self._sha256 = hashlib.sha256()
-        self._tokens = self._text_bytes = self._documents = 0
+        self._tokens = self._documents = 0
         self._ids: list[str] = []
         self._offsets: list[npt.NDArray[np.int64]] = []
-        self._sources: defaultdict[str, SourceCounts] = defaultdict(SourceCounts)
+        self._sources: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
 
     def write(self, ids: npt.NDArray[np.unsignedinteger], starts: npt.NDArray[np.int64]) -> None:
         """Add ids; at `starts` among them documents begin."""
@@ -31,28 +31,41 @@ class ShardWriter:
         self._offsets.append(starts + self._tokens)
         self._tokens += len(ids)
 
-    def count(self, document: str, source: str, text_bytes: int, tokens: int) -> None:
-        """Note whose a document is and how large."""
-        self.count_documents([document], source, 1, text_bytes, tokens)
+    def count(
+        self,
+        documents: Sequence[str],
+        sources: Iterable[str],
+        text_bytes: Iterable[int],
+        tokens: Iterable[int],
+    ) -> None:
+        """Note whose each document is and how large."""
+        self._ids += documents
+        self._documents += len(documents)
+        for source, size, count in zip(sources, text_bytes, tokens, strict=True):
+            counts = self._sources[source]
+            counts[0] += 1
+            counts[1] += size
+            counts[2] += count
 
-    def count_documents(self, names: Sequence[str], source: str, documents: int, text_bytes: int, tokens: int) -> None:
-        """Note how large some documents of one source are; `names` may be empty where they have none."""
+    def count_many(self, names: Sequence[str], documents: int, source: str, text_bytes: int, tokens: int) -> None:
+        """Note how large some documents of one source are, in sum; `names` is empty where they have no ids."""
         self._ids += names
         self._documents += documents
-        self._text_bytes += text_bytes
-        self._sources[source] = self._sources[source].plus(documents, text_bytes, tokens)
+        counts = self._sources[source]
+        counts[:] = counts[0] + documents, counts[1] + text_bytes, counts[2] + tokens
 
     def note(self, source: str, source_sha256: str) -> ShardNote:
         """What there is to say when all is written: `source` is the file that the documents came from."""
+        sources = {name: SourceCounts(*counts) for name, counts in self._sources.items()}
         shard = Shard(
             self.path.name,
             self.split,
             self._tokens,
             self._documents,
-            self._text_bytes,
+            sum(counts.text_bytes for counts in sources.values()),
             self._sha256.hexdigest(),
             source,
             source_sha256,
         )
         offsets = np.concatenate(self._offsets).tolist() if self._offsets else []
-        return ShardNote(shard, tuple(self._ids), tuple(offsets), largest_sources([self._sources]))
+        return ShardNote(shard, tuple(self._ids), tuple(offsets), largest_sources([sources]))

@@ -9,7 +9,6 @@ tokens/
   merges.txt ...    the tokenizer
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import xxhash
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.base.files import read_json, write_json
@@ -37,8 +37,7 @@ def is_held_out(text: str, share: float) -> bool:
 
 def is_held_out_bytes(text: bytes, share: float) -> bool:
     """The same of a text in UTF-8."""
-    digest = hashlib.blake2b(text, digest_size=8).digest()
-    return int.from_bytes(digest, "little") < share * _HASH_RANGE
+    return xxhash.xxh3_64_intdigest(text) < share * _HASH_RANGE
 
 
 def dtype_for(vocab_size: int) -> np.dtype[np.unsignedinteger]:

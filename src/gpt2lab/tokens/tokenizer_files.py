@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,7 @@ def _merged(token: bytes, ranks: dict[bytes, int], below: int) -> list[bytes]:
     return parts
 
 
+@lru_cache(maxsize=1)
 def tiktoken_text(tokenizer: ByteLevelBPE) -> str:
     """The `.tiktoken` file."""
     tokens = tokenizer.token_bytes[:-1]

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -143,7 +142,7 @@ def _write_pair(common: _Encoding, file: Path, paths: Sequence[Path]) -> list[Sh
         writers = [
             ShardWriter(path, split, handle) for path, split, handle in zip(paths, SPLITS, (train, val), strict=True)
         ]
-        for batch in read_batches(file, common.identity["held_out_share"]):
+        for batch in _read_ahead(read_batches(file, common.identity["held_out_share"])):
             if common.stop.is_set():
                 raise InterruptedError("another file could not be encoded")
             ids, starts = common.encoder.encode(batch.texts)
@@ -151,6 +150,15 @@ def _write_pair(common: _Encoding, file: Path, paths: Sequence[Path]) -> list[Sh
             common.bar.advance(bytes_a_row * batch.rows)
     source_sha256 = sha256_of(file)
     return [writer.note(file.name, source_sha256) for writer in writers]
+
+
+def _read_ahead(batches: Iterator["Batch"]) -> Iterator["Batch"]:
+    """The batches, the next one read while one is encoded."""
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = ahead.submit(next, batches, None)
+            yield batch
 
 
 @dataclass(frozen=True)
@@ -174,17 +182,26 @@ def read_batches(file: Path, share: float) -> Iterator[Batch]:
         except pyarrow.ArrowInvalid as error:
             raise BadInput(f"{file}: after row {row:,}: {str(error).splitlines()[0]}; build it again.") from None
         columns = {name: table.column(name).to_pylist() for name in table.column_names if name != "text"}
+        nothing = [None] * table.num_rows
         ids = columns.get("id") or [f"{file.name}:{number}" for number in range(row, row + table.num_rows)]
-        sources = [_source(columns, number, file) for number in range(table.num_rows)]
-        binary = texts.cast(pyarrow.large_binary() if pyarrow.types.is_large_string(texts.type) else pyarrow.binary())
-        found = [
-            (str(i), text, s) for i, text, s in zip(ids, binary.to_pylist(), sources, strict=True) if text is not None
+        sources = [
+            source or (_domain(url) if url else source_file or file.name)
+            for source, url, source_file in zip(*(columns.get(name, nothing) for name in _ORIGIN), strict=True)
         ]
+        binary = texts.cast(pyarrow.large_binary() if pyarrow.types.is_large_string(texts.type) else pyarrow.binary())
+        rows = zip(ids, binary.to_pylist(), sources, strict=True)
+        found = [(str(name), text, str(source)) for name, text, source in rows if text is not None]
         row += table.num_rows
-        held_out = [share > 0 and is_held_out_bytes(text, share) for _, text, _ in found]
-        yield Batch(
-            [i for i, _, _ in found], [t for _, t, _ in found], [s for *_, s in found], held_out, table.num_rows
-        )
+        names, contents, whose = (list(column) for column in zip(*found, strict=True)) if found else ([], [], [])
+        held_out = [share > 0 and is_held_out_bytes(text, share) for text in contents]
+        yield Batch(names, contents, whose, held_out, table.num_rows)
+
+
+def _domain(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or url).removeprefix("www.")
+    except ValueError:
+        return url
 
 
 def _larger(batches: Iterator[pyarrow.RecordBatch]) -> Iterator[pyarrow.Table]:
@@ -201,17 +218,6 @@ def _larger(batches: Iterator[pyarrow.RecordBatch]) -> Iterator[pyarrow.Table]:
         yield pyarrow.Table.from_batches(waiting)
 
 
-def _source(columns: dict[str, list[Any]], row: int, file: Path) -> str:
-    """Whose a document is: its `source`, else the domain of its `url`, else the file it was read from."""
-    source, url, source_file = (columns[name][row] if name in columns else None for name in _ORIGIN)
-    if source is None and url:
-        try:
-            source = (urlsplit(url).hostname or url).removeprefix("www.")
-        except ValueError:
-            source = url
-    return str(source or source_file or file.name)
-
-
 def _write_batch(
     writers: Sequence[ShardWriter],
     batch: Batch,
@@ -221,16 +227,21 @@ def _write_batch(
     dtype: np.dtype[np.unsignedinteger],
 ) -> None:
     """Write each document, `<|endoftext|>` before it, to the shard of its split."""
-    joined = np.insert(ids.astype(dtype), starts[:-1], end_of_text)
-    places = starts + np.arange(len(starts))
-    first = 0
-    for held_out, run in groupby(batch.held_out):
-        end = first + len(list(run))
-        writers[held_out].write(joined[places[first] : places[end]], places[first:end] - places[first])
-        first = end
-    tokens = np.diff(places).tolist()
-    for number, held_out in enumerate(batch.held_out):
-        writers[held_out].count(batch.ids[number], batch.sources[number], len(batch.texts[number]), tokens[number])
+    end = np.array([end_of_text], dtype)
+    bounds = starts.tolist()
+    for split, writer in enumerate(writers):
+        chosen = [number for number, held_out in enumerate(batch.held_out) if held_out == split]
+        if not chosen:
+            continue
+        pieces = [piece for number in chosen for piece in (end, ids[bounds[number] : bounds[number + 1]])]
+        tokens = [bounds[number + 1] - bounds[number] + 1 for number in chosen]
+        writer.write(np.concatenate(pieces, dtype=dtype, casting="unsafe"), np.cumsum([0, *tokens[:-1]]))
+        writer.count(
+            [batch.ids[number] for number in chosen],
+            (batch.sources[number] for number in chosen),
+            (len(batch.texts[number]) for number in chosen),
+            tokens,
+        )
 
 
 def _hold_out_tail(out: Path, notes: list[ShardNote], identity: dict[str, Any]) -> list[ShardNote]:
