@@ -45,24 +45,26 @@ def write_tokens_report(info: TokensInfo, out: Path, command: str) -> None:
             "More is better: the same context then holds more text. The largest sources, largest first.",
         )
     report.table(
-        ["source", "documents", "MB of text", "tokens", "share", "bytes a token"],
+        ["source", "documents", "MB", "tokens", "bytes a token"],
         [
             [
                 name,
                 f"{counts.documents:,}",
                 f"{counts.text_bytes / 1e6:,.2f}",
                 f"{counts.tokens:,}",
-                f"{counts.tokens / max(1, train + val):.1%}",
                 f"{counts.bytes_a_token:.3f}",
             ]
             for name, counts in ranked[:SHOWN_SOURCES]
         ],
-        "The largest sources: a column source says whose a document is, else its URL's domain, else the file it came"
-        " from. <|endoftext|> is among the tokens, but not where bytes a token are told.",
+        "The largest sources",
+    )
+    report.paragraph(
+        "Whose a document is says its column source, else the domain of its URL, else the file it came from."
+        " <|endoftext|>, one a document, is among the tokens, but not where bytes a token are told."
     )
     report.heading("Shards")
     report.table(
-        ["file", "tokens", "documents", "MB of text", "from", "SHA-256"],
+        ["file", "tokens", "documents", "MB", "from", "SHA-256"],
         [
             [
                 shard.file,
