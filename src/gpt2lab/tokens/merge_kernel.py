@@ -70,7 +70,7 @@ def _pairs_of_bytes(ids, word_at, word_counts):  # type: ignore[no-untyped-def]
     """All pairs that bytes make, in rising order of their keys.
 
     Their keys (left id << 32 | right id), counts, int64 [P], and where their places are: `places[starts[p] :
-    starts[p + 1]]`, int32 [T] and int64 [P + 1], in rising order; and the pair at each place or NONE, int32 [T].
+    starts[p + 1]]`, int32 and int64 [P + 1], in rising order; and the pair at each place or NONE, int32 [T].
     """
     totals, ends = np.zeros(BYTES * BYTES, np.int64), np.zeros(BYTES * BYTES, np.int64)
     for place in range(len(ids) - 1):
@@ -86,7 +86,9 @@ def _pairs_of_bytes(ids, word_at, word_counts):  # type: ignore[no-untyped-def]
             starts[pairs + 1] = starts[pairs] + ends[both]
             ends[both] = starts[pairs]
             pairs += 1
-    places, pair_at = np.empty(len(ids), np.int32), np.empty(len(ids), np.int32)
+    # A merge leaves a token less, and makes at most two pairs: three places a byte are never passed. What is not needed
+    # is never touched, and so takes no memory.
+    places, pair_at = np.empty(3 * len(ids), np.int32), np.empty(len(ids), np.int32)
     for place in range(len(ids)):
         pair_at[place] = NONE
         if place + 1 < len(ids) and word_at[place] == word_at[place + 1]:
@@ -190,8 +192,6 @@ def learn_merges(ids, word_at, word_counts, min_count, merges, progress):  # typ
             room = 2 * (pairs + kinds)
             keys, counts, heap_counts = _longer(keys, room), _longer(counts, room), _longer(heap_counts, room)
             starts, heap = _longer(starts, room + 1), _longer(heap, room)
-        if pool_size + made > len(places):
-            places = _longer(places, 2 * (pool_size + made))
         for n in range(kinds):
             kind = sides[n]
             if side_counts[kind] >= min_count:
