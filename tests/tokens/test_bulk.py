@@ -11,7 +11,7 @@ import tiktoken
 from tests.tokens.strange_strings import strange_strings
 
 from gpt2lab.tokens.bpe import END_OF_TEXT, SPLIT_PATTERN, ByteLevelBPE, gpt2_tokenizer
-from gpt2lab.tokens.bulk import NEW_IN_UNICODE_17, BulkEncoder
+from gpt2lab.tokens.bulk import NEW_IN_UNICODE_17, BulkEncoder, JoinedTexts
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def oracle():
 
 
 def encoded(bulk, texts):
-    ids, starts = bulk.encode([text.encode() for text in texts])
+    ids, starts = bulk.encode(JoinedTexts.of([text.encode() for text in texts]))
     ids = ids.tolist()
     return [ids[start:end] for start, end in pairwise(starts.tolist())]
 

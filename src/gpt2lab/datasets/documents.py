@@ -72,8 +72,9 @@ def read_columns(
     """Those of `columns` that a Parquet file has, some rows at a time. Raises BadInput where it is damaged."""
     try:
         with pyarrow.parquet.ParquetFile(file) as table:
+            # One thread: with more, pyarrow takes longer for groups as small as these, and more memory.
             there = [name for name in columns if name in table.schema_arrow.names]
-            yield from table.iter_batches(ROWS_AT_ONCE, row_groups=row_groups, columns=there)
+            yield from table.iter_batches(ROWS_AT_ONCE, row_groups=row_groups, columns=there, use_threads=False)
     except (pyarrow.ArrowException, OSError) as error:
         raise BadInput(f"{file}: damaged ({str(error).splitlines()[0]}); build it again.") from None
 

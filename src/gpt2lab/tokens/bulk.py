@@ -8,7 +8,8 @@ with letters and digits that are new in Unicode 17, which it knows and tiktoken 
 import re
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import psutil
+import pyarrow
 
 from gpt2lab.tokens.bpe import SPLIT_PATTERN, ByteLevelBPE
 from gpt2lab.tokens.tokenizer_files import tiktoken_text
@@ -36,8 +38,44 @@ _NEW_CHARACTER = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first,
 _FIRST_BYTES = sorted({chr(first).encode()[:1] for first, _ in NEW_IN_UNICODE_17})
 
 
+@dataclass(frozen=True)
+class JoinedTexts:
+    """Texts in UTF-8, one after another, uint8 [bytes]; where each begins and the last one ends, int64 [texts + 1]."""
+
+    data: npt.NDArray[np.uint8]
+    starts: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, texts: Sequence[bytes]) -> "JoinedTexts":
+        """Join some."""
+        starts = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(texts), np.uint8), starts)
+
+    @classmethod
+    def of_column(cls, column: Any) -> "JoinedTexts":
+        """The texts of a pyarrow.ChunkedArray of strings without nulls, not copied when it is one chunk.
+
+        Raises pyarrow.ArrowInvalid where they are not UTF-8.
+        """
+        kind = np.dtype(np.int64 if pyarrow.types.is_large_string(column.type) else np.int32)
+        texts = column.chunk(0) if column.num_chunks == 1 else pyarrow.concat_arrays(column.chunks)
+        texts.validate(full=True)
+        _, starts, data = texts.buffers()
+        if data is None or not len(texts):
+            return cls(np.zeros(0, np.uint8), np.zeros(len(texts) + 1, np.int64))
+        ends = np.frombuffer(starts, kind)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
+        return cls(np.frombuffer(data, np.uint8)[ends[0] : ends[-1]], ends - ends[0])
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __iter__(self) -> Iterator[memoryview]:
+        view = self.data.data
+        return (view[start:end] for start, end in pairwise(self.starts.tolist()))
+
+
 class BulkEncoder:
-    """Encodes lists of texts with one tokenizer; threads take turns, each on all cores."""
+    """Encodes many texts with one tokenizer; threads take turns, each on all cores."""
 
     def __init__(self, tokenizer: ByteLevelBPE) -> None:
         self._tokenizer = tokenizer
@@ -45,22 +83,22 @@ class BulkEncoder:
         self._memory_before = 0
         self._turn = threading.Lock()
 
-    def encode(self, texts: Sequence[bytes]) -> tuple[Ids, npt.NDArray[np.int64]]:
+    def encode(self, texts: JoinedTexts) -> tuple[Ids, npt.NDArray[np.int64]]:
         """All ids one after the other, uint32 [N], and where each text's begin and the last one's end, int64 [texts+1].
 
-        The texts are UTF-8. `<|endoftext|>` inside them is text like any other.
+        `<|endoftext|>` inside a text is text like any other.
         """
         if self._tokenizer.split_pattern != SPLIT_PATTERN:
-            return _joined(self._tokenizer.encode_batch([text.decode("utf-8") for text in texts]))
-        texts = list(texts)
+            return _joined(self._tokenizer.encode_batch([str(text, "utf-8") for text in texts]))
+        if not len(texts):
+            return np.zeros(0, np.uint32), np.zeros(1, np.int64)
         with self._turn:
-            found = self._warm_engine().encode_batch(texts).layout
+            found = self._warm_engine().encode_batch(_awkward(texts)).layout
         ids, starts = np.asarray(found.content.data), np.asarray(found.offsets.data)
-        unsure = [number for number, text in enumerate(texts) if _has_new_character(text)]
-        if unsure:
+        if unsure := _with_new_characters(texts):
             parts = [ids[start:end] for start, end in pairwise(starts)]
-            for number in unsure:
-                parts[number] = np.array(self._tokenizer.encode(texts[number].decode("utf-8")), np.uint32)
+            for number, text in unsure:
+                parts[number] = np.array(self._tokenizer.encode(text), np.uint32)
             return _joined(parts)
         return ids, starts
 
@@ -73,9 +111,27 @@ class BulkEncoder:
         return self._engine
 
 
-def _has_new_character(text: bytes) -> bool:
-    # Few texts hold one of the bytes that such a character begins with, and bytes are found fast.
-    return any(byte in text for byte in _FIRST_BYTES) and _NEW_CHARACTER.search(text.decode("utf-8")) is not None
+def _awkward(texts: JoinedTexts) -> Any:
+    """The texts as gigatoken takes them without a copy."""
+    import awkward
+
+    data = awkward.contents.NumpyArray(texts.data, parameters={"__array__": "byte"})
+    index = awkward.index.Index64(texts.starts)
+    return awkward.Array(awkward.contents.ListOffsetArray(index, data, parameters={"__array__": "bytestring"}))
+
+
+def _with_new_characters(texts: JoinedTexts) -> list[tuple[int, str]]:
+    """Number and text of those that tiktoken has to encode."""
+    data = texts.data.tobytes()
+    if not any(byte in data for byte in _FIRST_BYTES):  # few texts have one of these, and bytes are found fast
+        return []
+    found = []
+    for number, (start, end) in enumerate(pairwise(texts.starts.tolist())):
+        if any(data.find(byte, start, end) >= 0 for byte in _FIRST_BYTES):
+            text = data[start:end].decode("utf-8")
+            if _NEW_CHARACTER.search(text):
+                found.append((number, text))
+    return found
 
 
 def _joined(parts: Sequence[Sequence[int] | Ids]) -> tuple[Ids, npt.NDArray[np.int64]]:

@@ -9,7 +9,7 @@ from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.base.progress import progress_bar
 from gpt2lab.datasets.documents import document_files
 from gpt2lab.datasets.evaluation_texts import named_set, read_evaluation_texts
-from gpt2lab.tokens.bulk import BulkEncoder
+from gpt2lab.tokens.bulk import BulkEncoder, JoinedTexts
 from gpt2lab.tokens.tokenizer_files import find_tokenizer
 from gpt2lab.tokens.write_shards import read_batches
 
@@ -45,7 +45,7 @@ def compare_tokenizers(
     found: dict[str, Compared] = {}
     with progress_bar("compare", unit="texts") as bar:
         for name, texts in _sets_of_texts(sets, documents, held_out_share):
-            counts = tuple(len(encoder.encode(texts)[0]) for encoder in encoders)
+            counts = tuple(len(encoder.encode(JoinedTexts.of(texts))[0]) for encoder in encoders)
             before = found.get(name, Compared(name, 0, 0, (0,) * len(encoders)))
             found[name] = Compared(
                 name,
@@ -73,7 +73,7 @@ def _sets_of_texts(
             by_source: dict[str, list[bytes]] = {}
             for text, source, held_out in zip(batch.texts, batch.sources, batch.held_out, strict=True):
                 if held_out or not held_out_share:
-                    by_source.setdefault(source, []).append(text)
+                    by_source.setdefault(source, []).append(bytes(text))
             yield from by_source.items()
 
 

@@ -159,7 +159,8 @@ def import_shards(places: Sequence[Path], out: Path, tokenizer: ByteLevelBPE) ->
             bar.advance(file.stat().st_size)
         if not any(note.shard.tokens for note in notes):
             raise BadInput(f"{places[0]}: no tokens here.")
-        return write_tokens_info(out, tokenizer, identity, notes)
+        tokenizer.save(out)
+        return write_tokens_info(out, identity, notes)
 
 
 def _files(place: Path) -> list[Path]:

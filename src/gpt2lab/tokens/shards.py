@@ -35,7 +35,7 @@ def is_held_out(text: str, share: float) -> bool:
     return is_held_out_bytes(text.encode("utf-8", "surrogatepass"), share)
 
 
-def is_held_out_bytes(text: bytes, share: float) -> bool:
+def is_held_out_bytes(text: bytes | memoryview, share: float) -> bool:
     """The same of a text in UTF-8."""
     return xxhash.xxh3_64_intdigest(text) < share * _HASH_RANGE
 
@@ -175,11 +175,8 @@ def write_shard_note(folder: Path, note: ShardNote, identity: dict[str, Any]) ->
     write_json((folder / note.shard.file).with_suffix(".json"), identity | values, indent=None)
 
 
-def write_tokens_info(
-    folder: Path, tokenizer: ByteLevelBPE, identity: dict[str, Any], notes: Sequence[ShardNote]
-) -> TokensInfo:
-    """Write the tokenizer and, last, `tokens.json`: with it the folder is finished."""
-    tokenizer.save(folder)
+def write_tokens_info(folder: Path, identity: dict[str, Any], notes: Sequence[ShardNote]) -> TokensInfo:
+    """Write `tokens.json`, the last of all files: with it the folder is finished."""
     sources = largest_sources(note.sources for note in notes)
     info = TokensInfo(**identity, shards=tuple(note.shard for note in notes), sources=sources)
     write_json(folder / "tokens.json", asdict(info))

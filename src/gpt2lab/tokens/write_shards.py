@@ -1,11 +1,11 @@
-"""Documents to token shards: while one file's documents are encoded on all cores, others are read and written."""
+"""Documents to token shards: some are encoded on all cores while the next ones are read and the last ones written."""
 
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -17,7 +17,7 @@ from gpt2lab.base.files import locked_folder, read_json, sha256_of, whole_file
 from gpt2lab.base.progress import Bar, progress_bar, say
 from gpt2lab.datasets.documents import check_documents, document_files, read_columns
 from gpt2lab.tokens.bpe import ByteLevelBPE
-from gpt2lab.tokens.bulk import BulkEncoder
+from gpt2lab.tokens.bulk import BulkEncoder, JoinedTexts
 from gpt2lab.tokens.shard_writer import ShardWriter
 from gpt2lab.tokens.shards import (
     SPLITS,
@@ -32,8 +32,8 @@ from gpt2lab.tokens.shards import (
 )
 
 BYTES_AT_ONCE = 1 << 23
-FILES_AT_ONCE = 4
 SHORTEST_TAIL = 1025
+Item = TypeVar("Item")
 _ORIGIN = ("source", "url", "source_file")
 
 
@@ -56,59 +56,31 @@ def _write_shards(
     documents: Path, files: Sequence[Path], out: Path, tokenizer: ByteLevelBPE, held_out_share: float
 ) -> TokensInfo:
     identity = shards_identity(tokenizer, held_out_share)
-    notes: list[ShardNote] = []
+    pairs = {number: _finished_pair(out, number, file, identity) for number, file in enumerate(files)}
+    missing = [(number, files[number]) for number, pair in pairs.items() if pair is None]
     total = sum(file.stat().st_size for file in files)
     with progress_bar("tokenize", total=total, unit="bytes") as bar:
-        for pair in _in_threads(_Encoding(out, BulkEncoder(tokenizer), tokenizer.end_of_text, identity, bar), files):
-            notes.extend(pair)
+        bar.skip(total - sum(file.stat().st_size for _, file in missing))
+        encoded = _ahead(_encoded(_ahead(_all_batches(missing, held_out_share)), BulkEncoder(tokenizer)))
+        for number, of_file in groupby(encoded, key=lambda one: one.number):
+            pairs[number] = _write_pair(out, number, files[number], of_file, identity, bar)
+    notes = [note for pair in pairs.values() for note in pair or ()]
     if not any(note.shard.tokens for note in notes):
         raise BadInput(f"{documents}: the documents hold no text.")
     if held_out_share and {note.shard.split for note in notes if note.shard.tokens} != set(SPLITS):
         notes = _hold_out_tail(out, notes, identity)
         say(f"{out}: too few documents to hold some out; the end of the last one is held out instead.")
-    return write_tokens_info(out, tokenizer, identity, notes)
+    tokenizer.save(out)
+    return write_tokens_info(out, identity, notes)
 
 
-@dataclass(frozen=True)
-class _Encoding:
-    """What the encoding of all documents files has in common."""
-
-    out: Path
-    encoder: BulkEncoder
-    end_of_text: int
-    identity: dict[str, Any]
-    bar: Bar
-    stop: threading.Event = field(default_factory=threading.Event)
+def _pair_paths(out: Path, number: int) -> list[Path]:
+    return [out / f"{split}_{number:05d}.bin" for split in SPLITS]
 
 
-def _in_threads(common: _Encoding, files: Sequence[Path]) -> Iterator[list[ShardNote]]:
-    """The notes of each file's two shards, in order."""
-    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
-        pairs = [pool.submit(_finished_or_written_pair, common, number, file) for number, file in enumerate(files)]
-        try:
-            for pair in pairs:
-                yield pair.result()
-        except BaseException:
-            common.stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _finished_or_written_pair(common: _Encoding, number: int, file: Path) -> list[ShardNote]:
-    paths = [common.out / f"{split}_{number:05d}.bin" for split in SPLITS]
-    pair = _finished_pair(paths, file, common.identity)
-    if pair is not None:
-        common.bar.skip(file.stat().st_size)
-        return pair
-    pair = _write_pair(common, file, paths)
-    for note in pair:
-        write_shard_note(common.out, note, common.identity)
-    return pair
-
-
-def _finished_pair(paths: Sequence[Path], file: Path, identity: dict[str, Any]) -> list[ShardNote] | None:
+def _finished_pair(out: Path, number: int, file: Path, identity: dict[str, Any]) -> list[ShardNote] | None:
     """The notes of the two shards of a documents file, when both are there; raises BadInput when they are of others."""
-    notes = [path.with_suffix(".json") for path in paths]
+    notes = [path.with_suffix(".json") for path in _pair_paths(out, number)]
     if not all(note.exists() for note in notes):
         return None
     source = {"source": file.name, "source_sha256": sha256_of(file)}
@@ -134,39 +106,73 @@ def _finished_pair(paths: Sequence[Path], file: Path, identity: dict[str, Any]) 
     return found
 
 
-def _write_pair(common: _Encoding, file: Path, paths: Sequence[Path]) -> list[ShardNote]:
+@dataclass(frozen=True)
+class _Encoded:
+    """Some documents of one file, and their ids: uint32 [N], each document's from one of `starts` to the next."""
+
+    number: int
+    batch: "Batch"
+    ids: npt.NDArray[np.uint32]
+    starts: npt.NDArray[np.int64]
+
+
+def _write_pair(
+    out: Path, number: int, file: Path, batches: Iterable[_Encoded], identity: dict[str, Any], bar: Bar
+) -> list[ShardNote]:
     """Write the two shards of one documents file."""
-    dtype = np.dtype(common.identity["dtype"]).newbyteorder("<")
+    dtype = np.dtype(identity["dtype"]).newbyteorder("<")
+    paths = _pair_paths(out, number)
     bytes_a_row = file.stat().st_size / max(1, pyarrow.parquet.read_metadata(file).num_rows)
     with whole_file(paths[0]) as train, whole_file(paths[1]) as val:
         writers = [
             ShardWriter(path, split, handle) for path, split, handle in zip(paths, SPLITS, (train, val), strict=True)
         ]
-        for batch in _read_ahead(read_batches(file, common.identity["held_out_share"])):
-            if common.stop.is_set():
-                raise InterruptedError("another file could not be encoded")
-            ids, starts = common.encoder.encode(batch.texts)
-            _write_batch(writers, batch, ids, starts, common.end_of_text, dtype)
-            common.bar.advance(bytes_a_row * batch.rows)
+        for encoded in batches:
+            _write_batch(writers, encoded, identity["end_of_text"], dtype)
+            bar.advance(bytes_a_row * encoded.batch.rows)
     source_sha256 = sha256_of(file)
-    return [writer.note(file.name, source_sha256) for writer in writers]
+    pair = [writer.note(file.name, source_sha256) for writer in writers]
+    for note in pair:
+        write_shard_note(out, note, identity)
+    return pair
 
 
-def _read_ahead(batches: Iterator["Batch"]) -> Iterator["Batch"]:
-    """The batches, the next one read while one is encoded."""
-    with ThreadPoolExecutor(1) as ahead:
-        coming = ahead.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = ahead.submit(next, batches, None)
-            yield batch
+def _encoded(batches: Iterable[tuple[int, "Batch"]], encoder: BulkEncoder) -> Iterator[_Encoded]:
+    for number, batch in batches:
+        yield _Encoded(number, batch, *encoder.encode(batch.texts))
+
+
+def _all_batches(files: Iterable[tuple[int, Path]], share: float) -> Iterator[tuple[int, "Batch"]]:
+    """The documents of all files, each batch with its file's number; one without any for a file without any."""
+    for number, file in files:
+        batch = None
+        for batch in read_batches(file, share):
+            yield number, batch
+        if batch is None:
+            yield number, Batch([], JoinedTexts.of([]), [], [], 0)
+
+
+def _ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The items, made in a thread of their own, one before it is asked for; the first one at once."""
+    pool = ThreadPoolExecutor(1)
+    end: Any = object()
+    coming = pool.submit(next, items, end)
+
+    def in_order(coming: "Future[Item]") -> Iterator[Item]:
+        with pool:
+            while (item := coming.result()) is not end:
+                coming = pool.submit(next, items, end)
+                yield item
+
+    return in_order(coming)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some documents: ids, texts in UTF-8, sources, whether they are held out; and how many rows they were."""
+    """Some documents, whose they are, and whether they are held out; how many rows they were, those of no text too."""
 
     ids: list[str]
-    texts: list[bytes]
+    texts: JoinedTexts
     sources: list[str]
     held_out: list[bool]
     rows: int
@@ -176,25 +182,25 @@ def read_batches(file: Path, share: float) -> Iterator[Batch]:
     """The documents of a file, some megabytes at a time; rows whose text is null are passed over."""
     row = 0
     for table in _larger(read_columns(file, ("id", "text", *_ORIGIN))):
-        texts = table.column("text")
+        rows = table.num_rows
+        if "id" not in table.column_names:
+            table = table.append_column("id", [[f"{file.name}:{number}" for number in range(row, row + rows)]])
+        if table.column("text").null_count:
+            table = table.filter(table.column("text").is_valid())
         try:
-            texts.validate(full=True)
+            texts = JoinedTexts.of_column(table.column("text"))
         except pyarrow.ArrowInvalid as error:
             raise BadInput(f"{file}: after row {row:,}: {str(error).splitlines()[0]}; build it again.") from None
-        columns = {name: table.column(name).to_pylist() for name in table.column_names if name != "text"}
         nothing = [None] * table.num_rows
-        ids = columns.get("id") or [f"{file.name}:{number}" for number in range(row, row + table.num_rows)]
+        origins = (table.column(name).to_pylist() if name in table.column_names else nothing for name in _ORIGIN)
         sources = [
-            source or (_domain(url) if url else source_file or file.name)
-            for source, url, source_file in zip(*(columns.get(name, nothing) for name in _ORIGIN), strict=True)
+            str(source or (_domain(url) if url else source_file or file.name))
+            for source, url, source_file in zip(*origins, strict=True)
         ]
-        binary = texts.cast(pyarrow.large_binary() if pyarrow.types.is_large_string(texts.type) else pyarrow.binary())
-        rows = zip(ids, binary.to_pylist(), sources, strict=True)
-        found = [(str(name), text, str(source)) for name, text, source in rows if text is not None]
-        row += table.num_rows
-        names, contents, whose = (list(column) for column in zip(*found, strict=True)) if found else ([], [], [])
-        held_out = [share > 0 and is_held_out_bytes(text, share) for text in contents]
-        yield Batch(names, contents, whose, held_out, table.num_rows)
+        ids = [str(name) for name in table.column("id").to_pylist()]
+        held_out = [share > 0 and is_held_out_bytes(text, share) for text in texts]
+        yield Batch(ids, texts, sources, held_out, rows)
+        row += rows
 
 
 def _domain(url: str) -> str:
@@ -219,16 +225,13 @@ def _larger(batches: Iterator[pyarrow.RecordBatch]) -> Iterator[pyarrow.Table]:
 
 
 def _write_batch(
-    writers: Sequence[ShardWriter],
-    batch: Batch,
-    ids: npt.NDArray[np.uint32],
-    starts: npt.NDArray[np.int64],
-    end_of_text: int,
-    dtype: np.dtype[np.unsignedinteger],
+    writers: Sequence[ShardWriter], encoded: _Encoded, end_of_text: int, dtype: np.dtype[np.unsignedinteger]
 ) -> None:
     """Write each document, `<|endoftext|>` before it, to the shard of its split."""
+    batch, ids = encoded.batch, encoded.ids
     end = np.array([end_of_text], dtype)
-    bounds = starts.tolist()
+    bounds = encoded.starts.tolist()
+    sizes = np.diff(batch.texts.starts).tolist()
     for split, writer in enumerate(writers):
         chosen = [number for number, held_out in enumerate(batch.held_out) if held_out == split]
         if not chosen:
@@ -239,7 +242,7 @@ def _write_batch(
         writer.count(
             [batch.ids[number] for number in chosen],
             (batch.sources[number] for number in chosen),
-            (len(batch.texts[number]) for number in chosen),
+            (sizes[number] for number in chosen),
             tokens,
         )
 
