@@ -5,10 +5,11 @@ up rustbpe's environment first). FOLDER holds .jsonl.gz files with a column "tex
 files, as `build` would. Each run is a process of its own, all of them interleaved; the figures are medians, with the
 lowest and the highest beside them.
 
-Encoding: ours goes from Parquet to shards on disk (held-out documents chosen, SHA-256, flushed); tiktoken from texts in
-memory to ids in memory; gigatoken from Parquet or one text file to ids in memory. Training: from Parquet to merges in
-memory, 50,257 ids; memory is the largest sum of the proportional set sizes of a process and its children, seen every 20
-ms. Our kernel is compiled once an installation; that time is measured apart.
+Encoding, of the documents and of ten copies of them (engines that remember words then know them all): ours goes from
+Parquet to shards on disk (held-out documents chosen, SHA-256, flushed); tiktoken from texts in memory to ids in memory;
+gigatoken from Parquet or one text file to ids in memory. Training: from Parquet to merges in memory, 50,257 ids; memory
+is the largest sum of the proportional set sizes of a process and its children, seen every 20 ms. Our kernel is compiled
+once an installation; that time is measured apart.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from gpt2lab.tokens.write_shards import write_shards
 CORPUS = Path("../shared/data/corpora")
 RUSTBPE_PYTHON = Path(".venv-rustbpe/bin/python")
 FILES = 4
+COPIES = 10
 VOCAB_SIZE = 50_257
 LOOKS_EVERY_SECONDS = 0.02
 ENCODERS = ("encode_gpt2lab", "encode_tiktoken", "encode_gigatoken_parquet", "encode_gigatoken_text")
@@ -62,19 +64,20 @@ def main() -> None:
         write_corpus(folder, texts)
         cold = run_one("train_gpt2lab", folder, asked.rustbpe, {"NUMBA_CACHE_DIR": str(folder / "numba")})
         runs = run_interleaved(folder, 1 if asked.quick else asked.runs, asked.rustbpe)
+        larger = run_larger(folder, asked.rustbpe)
         write_shards(folder, folder / "shards", gpt2_tokenizer(), 0.05)
         loading = subprocess.run(
             [sys.executable, "-m", "benchmarks.loader_speed", str(folder / "shards")], check=True, capture_output=True
         )
     loader = json.loads(loading.stdout)
-    figures = summarize(text_bytes, runs) | {
+    figures = summarize(text_bytes, runs, larger) | {
         "first_training_seconds": cold["seconds"] if cold else None,
         "loader_tokens_per_second": loader["loader_tokens_per_second"]["each_once 8 x 1024"],
         "loader_share_of_nano_step": loader["share_of_nano_step"],
     }
-    print_table(figures, len(texts), text_bytes, runs, loader)
+    print_table(figures, len(texts), text_bytes, runs, larger, loader)
     if asked.json:
-        raw = {"runs": runs, "loader": loader}
+        raw = {"runs": runs, "ten_copies": larger, "loader": loader}
         whole = figures | {"raw": raw, "machine": describe_machine(), "versions": describe_versions(PACKAGES)}
         asked.json.write_text(json.dumps(whole, indent=2) + "\n")
 
@@ -84,7 +87,7 @@ def write_corpus(folder: Path, texts: list[str]) -> None:
     for number in range(FILES):
         part = texts[number::FILES]
         table = pyarrow.table({"id": [f"{number}-{row}" for row in range(len(part))], "text": part})
-        pyarrow.parquet.write_table(table, folder / f"part-{number}.parquet", compression="zstd", row_group_size=1024)
+        pyarrow.parquet.write_table(table, folder / f"part-{number}.parquet", compression="zstd")
     (folder / "all.txt").write_text("<|endoftext|>".join(texts), encoding="utf-8")
     (folder / "tokenizer").mkdir()
     gpt2_tokenizer().save(folder / "tokenizer")
@@ -99,6 +102,23 @@ def run_interleaved(folder: Path, times: int, rustbpe: Path) -> Runs:
                 if (found := run_one(name, folder, rustbpe)) is not None:
                     runs.setdefault(name, []).append(found)
                     print(f"{name}: {found['seconds']:.2f} s", file=sys.stderr)
+    return runs
+
+
+def run_larger(folder: Path, rustbpe: Path) -> Runs:
+    """The encoders that read Parquet, and tiktoken, on ten copies, twice each."""
+    ten = folder / "ten"
+    (ten / "tokenizer").mkdir(parents=True)
+    shutil.copy(folder / "tokenizer" / "tokenizer.tiktoken", ten / "tokenizer")
+    for file in folder.glob("*.parquet"):
+        for copy in range(COPIES):
+            (ten / f"{file.stem}-{copy}.parquet").symlink_to(file)
+    runs: Runs = {}
+    for names in (ENCODERS[:3], ENCODERS[2::-1]):
+        for name in names:
+            if (found := run_one(name, ten, rustbpe)) is not None:
+                runs.setdefault(name, []).append(found)
+                print(f"{name}, {COPIES} copies: {found['seconds']:.2f} s", file=sys.stderr)
     return runs
 
 
@@ -151,7 +171,7 @@ def memory_of(pid: int) -> int:
         return 0
 
 
-def summarize(text_bytes: int, runs: Runs) -> dict[str, Any]:
+def summarize(text_bytes: int, runs: Runs, larger: Runs) -> dict[str, Any]:
     """The figures of the claims; a ratio against an absent peer is missing."""
     seconds = {name: statistics.median(run["seconds"] for run in each) for name, each in runs.items()}
     memory = {name: statistics.median(run["peak_memory_bytes"] for run in each) for name, each in runs.items()}
@@ -165,6 +185,12 @@ def summarize(text_bytes: int, runs: Runs) -> dict[str, Any]:
         "bpe_train_seconds": seconds["train_gpt2lab"],
         "bpe_train_peak_memory_mb": memory["train_gpt2lab"] / 1e6,
     }
+    ten = {name: statistics.median(run["seconds"] for run in each) for name, each in larger.items()}
+    figures |= {
+        "encode_mb_per_second_10x": COPIES * text_bytes / 1e6 / ten["encode_gpt2lab"],
+        "encode_vs_tiktoken_10x": ten["encode_tiktoken"] / ten["encode_gpt2lab"],
+        "encode_vs_gigatoken_parquet_10x": ten["encode_gigatoken_parquet"] / ten["encode_gpt2lab"],
+    }
     peers = [name for name in TRAINERS[1:] if name in seconds]
     if len(peers) == len(TRAINERS) - 1:
         figures["bpe_train_vs_fastest_peer"] = min(seconds[name] for name in peers) / seconds["train_gpt2lab"]
@@ -173,24 +199,31 @@ def summarize(text_bytes: int, runs: Runs) -> dict[str, Any]:
     return figures
 
 
-def print_table(figures: dict[str, Any], documents: int, text_bytes: int, runs: Runs, loader: dict[str, Any]) -> None:
+def print_table(
+    figures: dict[str, Any], documents: int, text_bytes: int, runs: Runs, larger: Runs, loader: dict[str, Any]
+) -> None:
     """Ours and each peer, medians with the lowest and the highest, and the ratios."""
     print(f"{documents:,} documents, {text_bytes / 1e6:,.1f} MB, {describe_machine()['cores']} cores")
-    print(f"{'':28}{'MB/s':>8}{'lowest':>9}{'highest':>9}{'ours/theirs':>13}")
-    for name in ENCODERS:
-        rates = sorted(text_bytes / 1e6 / run["seconds"] for run in runs[name])
-        ratio = figures["encode_mb_per_second"] / statistics.median(rates)
-        print(f"{name:28}{statistics.median(rates):>8.1f}{rates[0]:>9.1f}{rates[-1]:>9.1f}{ratio:>13.2f}")
-    print(f"{'':28}{'s':>8}{'lowest':>9}{'highest':>9}{'theirs/ours':>13}{'MB':>8}{'merges':>9}")
+    print(f"{'':30}{'MB/s':>8}{'lowest':>9}{'highest':>9}{'ours/theirs':>13}")
+    for copies, each in ((1, runs), (COPIES, larger)):
+        ours = statistics.median(run["seconds"] for run in each["encode_gpt2lab"])
+        for name in ENCODERS:
+            if name not in each:
+                continue
+            rates = sorted(copies * text_bytes / 1e6 / run["seconds"] for run in each[name])
+            ratio = statistics.median(run["seconds"] for run in each[name]) / ours
+            label = name if copies == 1 else f"{copies} x {name}"
+            print(f"{label:30}{statistics.median(rates):>8.1f}{rates[0]:>9.1f}{rates[-1]:>9.1f}{ratio:>13.2f}")
+    print(f"{'':30}{'s':>8}{'lowest':>9}{'highest':>9}{'theirs/ours':>13}{'MB':>8}{'merges':>9}")
     for name in TRAINERS:
         if name not in runs:
-            print(f"{name:28}{'absent':>8}")
+            print(f"{name:30}{'absent':>8}")
             continue
         times = sorted(run["seconds"] for run in runs[name])
         ratio = statistics.median(times) / figures["bpe_train_seconds"]
         memory = statistics.median(run["peak_memory_bytes"] for run in runs[name]) / 1e6
         print(
-            f"{name:28}{statistics.median(times):>8.2f}{times[0]:>9.2f}{times[-1]:>9.2f}{ratio:>13.2f}{memory:>8,.0f}"
+            f"{name:30}{statistics.median(times):>8.2f}{times[0]:>9.2f}{times[-1]:>9.2f}{ratio:>13.2f}{memory:>8,.0f}"
             f"{runs[name][0]['made']:>9,}"
         )
     if figures["first_training_seconds"] is not None:
