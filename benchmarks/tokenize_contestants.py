@@ -42,17 +42,16 @@ def main() -> None:
 
 def encode_gpt2lab(task: Task) -> Callable[[], int]:
     """Parquet to shards on disk: read, encoded, held out, hashed, flushed."""
-    import awkward  # noqa: F401 - gigatoken imports it late
-    import gigatoken  # noqa: F401 - we import it late
-
     from gpt2lab.tokens.bpe import gpt2_tokenizer
+    from gpt2lab.tokens.bulk import BulkEncoder, JoinedTexts
     from gpt2lab.tokens.write_shards import write_shards
 
     tokenizer = gpt2_tokenizer()
-    tokenizer.encode("ready")
+    encoder = BulkEncoder(tokenizer)
+    encoder.encode(JoinedTexts.of([b"ready"]))
 
     def run() -> int:
-        info = write_shards(task.files[0].parent, task.out, tokenizer, 0.05)
+        info = write_shards(task.files[0].parent, task.out, tokenizer, 0.05, encoder)
         return sum(shard.tokens - shard.documents for shard in info.shards)
 
     return run

@@ -37,11 +37,18 @@ Item = TypeVar("Item")
 _ORIGIN = ("source", "url", "source_file")
 
 
-def write_shards(documents: Path, out: Path, tokenizer: ByteLevelBPE, held_out_share: float) -> TokensInfo:
+def write_shards(
+    documents: Path,
+    out: Path,
+    tokenizer: ByteLevelBPE,
+    held_out_share: float,
+    encoder: BulkEncoder | None = None,
+) -> TokensInfo:
     """Encode a folder of documents into `out`, one pair of shards (train, val) for each documents file.
 
-    Shards whose notes are there are kept when the same command is run again. Raises BadInput for a folder without
-    documents, or when `out` holds the shards of other documents, another tokenizer or split.
+    An `encoder` of this tokenizer that has met words before is fast at once. Shards whose notes are there are kept when
+    the same command is run again. Raises BadInput for a folder without documents, or when `out` holds the shards of
+    other documents, another tokenizer or split.
     """
     if not 0 <= held_out_share < 1:
         raise BadOption(f"--held-out-share {held_out_share}: must be at least 0 and below 1.")
@@ -49,11 +56,16 @@ def write_shards(documents: Path, out: Path, tokenizer: ByteLevelBPE, held_out_s
     for file in files:
         check_documents(file)
     with locked_folder(out):
-        return _write_shards(documents, files, out, tokenizer, held_out_share)
+        return _write_shards(documents, files, out, tokenizer, held_out_share, encoder or BulkEncoder(tokenizer))
 
 
 def _write_shards(
-    documents: Path, files: Sequence[Path], out: Path, tokenizer: ByteLevelBPE, held_out_share: float
+    documents: Path,
+    files: Sequence[Path],
+    out: Path,
+    tokenizer: ByteLevelBPE,
+    held_out_share: float,
+    encoder: BulkEncoder,
 ) -> TokensInfo:
     identity = shards_identity(tokenizer, held_out_share)
     pairs = {number: _finished_pair(out, number, file, identity) for number, file in enumerate(files)}
@@ -61,7 +73,7 @@ def _write_shards(
     total = sum(file.stat().st_size for file in files)
     with progress_bar("tokenize", total=total, unit="bytes") as bar:
         bar.skip(total - sum(file.stat().st_size for _, file in missing))
-        encoded = _ahead(_encoded(_ahead(_all_batches(missing, held_out_share)), BulkEncoder(tokenizer)))
+        encoded = _ahead(_encoded(_ahead(_all_batches(missing, held_out_share)), encoder))
         for number, of_file in groupby(encoded, key=lambda one: one.number):
             pairs[number] = _write_pair(out, number, files[number], of_file, identity, bar)
     notes = [note for pair in pairs.values() for note in pair or ()]
