@@ -104,6 +104,27 @@ def test_a_tokenizer_of_ones_own(documents_folder, tmp_path):
     assert "tokens train" in run("tokens").stdout
 
 
+def test_tokens_are_inspected_compared_and_carried_to_other_tools_and_back(documents_folder, tmp_path):
+    tokens = tmp_path / "tokens"
+    made = run("tokenize", documents_folder, "--out", tokens, "--vocab-size", 300, "--held-out-share", 0.2)
+    assert f"{tokens}/report.html" in made.stderr
+    assert "bytes a token" in (tokens / "report.html").read_text()
+    table = run("tokens", "inspect", tokens).stdout
+    assert "300 ids as uint16" in table
+    found = json.loads(run("tokens", "inspect", tokens, "--json").stdout)
+    assert f"{found['splits'][0]['tokens']:,}" in table
+    told = run("tokens", "inspect", tokens, "--at", 0, "--count", 5).stdout
+    assert "train token 0 = train_00000.bin token 0; token 0 of its document" in told
+    assert "<|endoftext|>The " in told
+    compared = run("tokens", "compare", "gpt2", tokens, "--documents", documents_folder, "--held-out-share", 0.2).stdout
+    assert compared.splitlines()[0].split()[-3:] == ["gpt2", "tokens", "gain"]
+    run("tokens", "export", tokens, "--to", "nanogpt", "--out", tmp_path / "nanogpt")
+    again = run("tokens", "import", tmp_path / "nanogpt", "--out", tmp_path / "again", "--tokenizer", tokens, "--json")
+    assert sum(shard["tokens"] for shard in json.loads(again.stdout)["shards"]) == sum(
+        split["tokens"] for split in found["splits"]
+    )
+
+
 def test_help_answers_at_once_and_names_every_verb():
     def seconds() -> float:
         start = time.perf_counter()

@@ -99,3 +99,18 @@ def test_shards_are_not_overwritten(tokens_folder, small_tokenizer, tmp_path):
     import_shards([tmp_path / "out"], tmp_path / "in", small_tokenizer)
     with pytest.raises(BadOption, match="token shards already"):
         import_shards([tmp_path / "out"], tmp_path / "in", small_tokenizer)
+
+
+@pytest.mark.interop
+def test_datasets_loads_what_was_exported_and_what_it_saves_is_read(tokens_folder, small_tokenizer, tmp_path):
+    import datasets
+
+    export_shards(tokens_folder, tmp_path / "out", "hf")
+    found = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
+    assert set(found) == {"train", "validation"}
+    note = read_shard_note(tokens_folder, "train_00000.bin")
+    assert found["train"]["id"] == list(note.document_ids)
+    found.save_to_disk(str(tmp_path / "saved"))
+    import_shards([tmp_path / "saved"], tmp_path / "in", small_tokenizer)
+    for split in ("train", "val"):
+        assert (ids_of(tmp_path / "in", split) == ids_of(tokens_folder, split)).all()
