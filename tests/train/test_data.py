@@ -16,10 +16,10 @@ import gpt2lab
 from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.checkpoints.model_folder import read_provenance
 from gpt2lab.model.gpt2 import GPT2
-from gpt2lab.tokens.bpe import train_bpe
 from gpt2lab.tokens.sequences import IGNORED
 from gpt2lab.tokens.shards import read_tokens_info
 from gpt2lab.tokens.stream import TokenStream
+from gpt2lab.tokens.train_bpe import train_bpe
 from gpt2lab.tokens.write_shards import write_shards
 from gpt2lab.train.data import held_out_batches, open_token_folders, training_counts, training_loader
 from gpt2lab.train.loop import _Run
