@@ -109,9 +109,10 @@ def test_wrong_weights_are_refused(recipe, tokens_folder, other_folder, tmp_path
 
 
 @pytest.mark.parametrize("sampling", ["connor", "connor_longbiased"])
-def test_the_replications_samplings_train(recipe, tokens_folder, tmp_path, sampling):
-    asked = with_data(recipe, sampling=sampling)
-    gpt2lab.train(asked, tokens_folder, tmp_path / "run")
+def test_the_replications_samplings_train(recipe, sentences, small_tokenizer, tmp_path, sampling):
+    write_documents(tmp_path / "documents.parquet", sentences)
+    write_shards(tmp_path, tmp_path / "tokens", small_tokenizer, 0.1)  # more than 42 documents stay
+    gpt2lab.train(with_data(recipe, sampling=sampling), tmp_path / "tokens", tmp_path / "run")
     assert len(read_json_lines(tmp_path / "run" / "metrics.jsonl")) == 6
 
 
