@@ -38,12 +38,12 @@ def command(out: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A short demo, killed once in the crawl and once in training, then run to its end."""
+    """A short demo, killed once in the crawl and once in training (busy machines get no further than a step or two)."""
     out = tmp_path_factory.mktemp("demo") / "demo"
     for sign in (out / "pages" / "fetch.jsonl", out / "train" / "metrics.jsonl"):
         process = subprocess.Popen(command(out), stderr=subprocess.DEVNULL, start_new_session=True)
         give_up = time.monotonic() + 120
-        while not sign.exists() or len(sign.read_bytes()) < 400:
+        while not sign.exists() or len(sign.read_bytes()) < 80:
             assert process.poll() is None, "the demo ended before it could be killed"
             assert time.monotonic() < give_up
             time.sleep(0.005)
