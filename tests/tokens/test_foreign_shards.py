@@ -5,6 +5,7 @@ import pyarrow
 import pyarrow.ipc
 import pyarrow.parquet
 import pytest
+from tests.tokens.raw_shards import write_raw_shards
 
 from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.tokens.foreign_shards import export_shards, import_shards
@@ -66,6 +67,35 @@ def test_arrow_files_of_save_to_disk_are_read(small_tokenizer, tmp_path):
     import_shards([tmp_path / "set"], tmp_path / "in", small_tokenizer)
     assert small_tokenizer.end_of_text == 319
     assert ids_of(tmp_path / "in", "val").tolist() == [319, *rows[0], 319, 319, *rows[2][:-1]]
+
+
+def test_llm_c_files_that_divide_a_document_are_joined_again(tokens_folder, small_tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr("gpt2lab.tokens.foreign_shards.LLM_C_SHARD", 1000)
+    assert len(export_shards(tokens_folder, tmp_path / "out", "llm.c")) > 4
+    import_shards([tmp_path / "out"], tmp_path / "in", small_tokenizer)
+    for split in ("train", "val"):
+        assert (ids_of(tmp_path / "in", split) == ids_of(tokens_folder, split)).all()
+
+
+def test_what_would_be_garbage_or_overwritten_is_refused(tokens_folder, small_tokenizer, tmp_path):
+    (train, _) = export_shards(tokens_folder, tmp_path / "out", "llm.c")
+    with pytest.raises(BadOption, match="token files already"):
+        export_shards(tokens_folder, tmp_path / "out", "hf")
+    with pytest.raises(BadInput, match="gpt2lab's shards already"):
+        import_shards([tokens_folder], tmp_path / "in", small_tokenizer)
+    with pytest.raises(BadOption, match="read and written"):
+        import_shards([tmp_path / "out"], tmp_path / "out", small_tokenizer)
+    data = bytearray(train.read_bytes())
+    data[:1024] = np.frombuffer(data[:1024], np.int32).byteswap().tobytes()
+    train.write_bytes(data)
+    with pytest.raises(BadInput, match="big-endian"):
+        import_shards([train], tmp_path / "in", small_tokenizer)
+
+
+def test_nanogpt_is_not_given_ids_it_cannot_read(tmp_path):
+    write_raw_shards(tmp_path / "tokens", [[0, 5, 70_000]], vocab_size=70_001, dtype="uint32")
+    with pytest.raises(BadOption, match=r"nanoGPT reads 16-bit ids.*llm\.c"):
+        export_shards(tmp_path / "tokens", tmp_path / "out", "nanogpt")
 
 
 def test_a_file_cut_short_is_refused(tokens_folder, small_tokenizer, tmp_path):

@@ -1,8 +1,13 @@
 """Token shards: what is written is what is read, and what does not fit is refused."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from gpt2lab.base.errors import BadInput, BadOption
@@ -11,6 +16,7 @@ from gpt2lab.tokens.bpe import gpt2_tokenizer
 from gpt2lab.tokens.shards import (
     check_same_tokenizer,
     is_held_out,
+    read_shard_note,
     read_tokens_info,
 )
 from gpt2lab.tokens.stream import TokenStream
@@ -114,3 +120,106 @@ def test_a_share_outside_0_to_1_is_refused(documents_folder, tmp_path, small_tok
 def test_about_the_asked_share_is_held_out():
     held_out = sum(is_held_out(f"document {n}", 0.1) for n in range(10_000))
     assert 900 < held_out < 1100
+
+
+KILLED_AFTER = """
+import os, signal, sys
+from pathlib import Path
+from gpt2lab.base import files
+from gpt2lab.tokens.bpe import ByteLevelBPE
+from gpt2lab.tokens.write_shards import write_shards
+
+left, replace = int(sys.argv[1]), Path.replace
+
+def replace_and_count(self, target):
+    global left
+    replace(self, target)
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Path.replace = replace_and_count
+write_shards(Path(sys.argv[2]), Path(sys.argv[3]), ByteLevelBPE.load(Path(sys.argv[4])), 0.2)
+"""
+
+
+@pytest.mark.parametrize("files_written", [2, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("few", [True, False], ids=["one document", "many"])
+def test_killed_after_any_file_and_run_again_gives_the_same_bytes(
+    tmp_path, sentences, small_tokenizer, files_written, few
+):
+    from tests.conftest import write_documents
+
+    for number, texts in enumerate([["".join(sentences)]] if few else [sentences[:30], sentences[30:]]):
+        write_documents(tmp_path / "in" / f"{number}.parquet", texts)
+    (tmp_path / "tokenizer").mkdir()
+    small_tokenizer.save(tmp_path / "tokenizer")
+    arguments = [str(files_written), tmp_path / "in", tmp_path / "out", tmp_path / "tokenizer"]
+    killed = subprocess.run([sys.executable, "-c", KILLED_AFTER, *map(str, arguments)], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    for out in ("out", "whole"):
+        write_shards(tmp_path / "in", tmp_path / out, small_tokenizer, 0.2)
+    names = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    assert all((tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes() for name in names)
+
+
+def test_a_shard_that_was_lost_or_cut_is_made_anew(tmp_path, documents_folder, small_tokenizer):
+    info = write_shards(documents_folder, tmp_path, small_tokenizer, 0.2)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / "val_00000.bin").unlink()
+    assert write_shards(documents_folder, tmp_path, small_tokenizer, 0.2) == info
+    (tmp_path / "train_00000.bin").write_bytes(before["train_00000.bin"][:-10])
+    assert write_shards(documents_folder, tmp_path, small_tokenizer, 0.2) == info
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_shards_of_other_documents_are_not_overwritten(tmp_path, tokens_folder, documents_folder, small_tokenizer):
+    from gpt2lab.tokens.foreign_shards import export_shards, import_shards
+
+    export_shards(tokens_folder, tmp_path / "out", "nanogpt")
+    import_shards([tmp_path / "out" / "train.bin"], tmp_path / "in", small_tokenizer)
+    before = (tmp_path / "in" / "train_00000.bin").read_bytes()
+    with pytest.raises(BadInput, match="other documents"):
+        write_shards(documents_folder, tmp_path / "in", small_tokenizer, 0.2)
+    assert (tmp_path / "in" / "train_00000.bin").read_bytes() == before
+
+
+def test_a_tail_that_begins_with_a_document_holds_no_part_of_the_one_before(tmp_path, small_tokenizer):
+    from tests.conftest import write_documents
+
+    texts = [text for text in map("The cat sleeps {}.".format, range(10_000)) if not is_held_out(text, 1e-9)]
+    length = len(small_tokenizer.encode(texts[0]))
+    two = [text for text in texts if len(small_tokenizer.encode(text)) == length][:2]
+    write_documents(tmp_path / "documents.parquet", two)
+    write_shards(tmp_path, tmp_path / "tokens", small_tokenizer, 1e-9)
+    train, val = (read_shard_note(tmp_path / "tokens", f"{split}_00000.bin") for split in ("train", "val"))
+    assert train.document_offsets == val.document_offsets == (0,)
+    assert train.document_ids != val.document_ids
+    assert train.shard.documents == val.shard.documents == 1
+
+
+def test_rows_without_text_are_passed_over_and_bad_columns_are_told(tmp_path, small_tokenizer):
+    def shards_of(name, **columns):
+        (tmp_path / name).mkdir()
+        pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / name / "a.parquet")
+        return write_shards(tmp_path / name, tmp_path / name / "tokens", small_tokenizer, 0.0)
+
+    nothing = pyarrow.array([None, None], pyarrow.string())
+    with pytest.raises(BadInput, match="hold no text"):
+        shards_of("null", text=nothing)
+    with pytest.raises(BadInput, match="hold no text"):
+        shards_of("empty", text=["", ""])
+    assert sum(shard.documents for shard in shards_of("some", text=[None, "The cat.", None]).shards) == 1
+    assert shards_of("numbers", text=["The cat."], url=[7]).sources.keys() == {"7"}
+    not_utf8 = pyarrow.Array.from_buffers(
+        pyarrow.string(), 1, [None, pyarrow.py_buffer(b"\0\0\0\0\2\0\0\0"), pyarrow.py_buffer(b"\xff\xfe")]
+    )
+    for column in ("text", "id", "source"):
+        with pytest.raises(BadInput, match=r"a\.parquet: after row 0"):
+            shards_of(f"bad {column}", **{"text": pyarrow.array(["The cat."])} | {column: not_utf8})
+    (tmp_path / "twice").mkdir()
+    twice = pyarrow.Table.from_arrays([pyarrow.array(["a"]), pyarrow.array(["b"])], ["text", "text"])
+    pyarrow.parquet.write_table(twice, tmp_path / "twice" / "a.parquet")
+    with pytest.raises(BadInput, match="two columns 'text'"):
+        write_shards(tmp_path / "twice", tmp_path / "twice" / "tokens", small_tokenizer, 0.0)

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.tokens import word_counts
 from gpt2lab.tokens.bpe import SPLIT_PATTERN, ByteLevelBPE, byte_symbols
-from gpt2lab.tokens.train_bpe import train_bpe, train_bpe_of_files
+from gpt2lab.tokens.train_bpe import train_bpe, train_bpe_of_files, train_tokenizer
 from gpt2lab.tokens.word_counts import count_words, count_words_of_files
 
 OTHER_PATTERN = r"\p{Lu}?\p{Ll}+|\p{N}{1,3}|\s+|[\s\S]"
@@ -278,3 +278,18 @@ def test_a_damaged_parquet_file_is_named_from_a_process_too(tmp_path, sentences,
     (tmp_path / "b.parquet").write_bytes(data)
     with pytest.raises(BadInput, match=r"b\.parquet: damaged"):
         train_bpe_of_files([tmp_path], 300, workers=2)
+
+
+def test_an_absurdly_large_vocabulary_costs_no_memory():
+    assert train_bpe(["the cat and the hat"], 10**12).vocab_size < 300
+
+
+def test_a_tokenizer_is_not_put_over_shards(tmp_path, tokens_folder, documents_folder):
+    with pytest.raises(BadOption, match="holds token shards"):
+        train_tokenizer([documents_folder], tokens_folder, 300)
+
+
+@pytest.mark.parametrize("pattern", ["^.*|[\\s\\S]", "[[:alpha:]]+|[\\s\\S]"])
+def test_patterns_that_engines_take_differently_are_refused(pattern):
+    with pytest.raises(BadOption, match=r"take .* differently"):
+        train_bpe(["text"], 300, pattern)

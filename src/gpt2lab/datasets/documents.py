@@ -61,6 +61,8 @@ def check_documents(file: Path) -> None:
         raise BadInput(f"{file}: not a Parquet file ({str(error).splitlines()[0]}).") from None
     if "text" not in schema.names:
         raise BadInput(f"{file}: no column 'text' (it has {', '.join(schema.names)}); run `gpt2lab build` on it first.")
+    if twice := sorted({name for name in schema.names if schema.names.count(name) > 1}):
+        raise BadInput(f"{file}: has two columns {twice[0]!r}; leave one out.")
     kind = schema.field("text").type
     if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
         raise BadInput(f"{file}: column 'text' holds {kind}, not text.")

@@ -64,6 +64,12 @@ def check_split_pattern(split_pattern: str) -> None:
         tiktoken.Encoding("check", pat_str=split_pattern, mergeable_ranks={b"a": 0}, special_tokens={})
     except Exception as error:  # tokenizers raises nothing narrower
         raise BadOption(f"--split-pattern {split_pattern!r}: no regular expression ({error}).") from None
+    outside_classes = re.sub(r"\\.|\[(?:\\.|[^\]])*\]", "", split_pattern)
+    if "^" in outside_classes or "[:" in split_pattern:
+        raise BadOption(
+            f"--split-pattern {split_pattern!r}: the engines that will read it take ^ and [:class:] differently; write"
+            " \\A or (?<=\\n), and \\p{...}."
+        )
     if groups:
         raise BadOption(f"--split-pattern {split_pattern!r}: write its groups as (?:...), not (...).")
     every_character = "".join(map(chr, (*range(0xD800), *range(0xE000, 0x110000))))

@@ -58,6 +58,8 @@ class JoinedTexts:
         Raises pyarrow.ArrowInvalid where they are not UTF-8.
         """
         kind = np.dtype(np.int64 if pyarrow.types.is_large_string(column.type) else np.int32)
+        if not len(column):
+            return cls.of([])
         texts = column.chunk(0) if column.num_chunks == 1 else pyarrow.concat_arrays(column.chunks)
         texts.validate(full=True)
         _, starts, data = texts.buffers()

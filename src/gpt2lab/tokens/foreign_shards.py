@@ -7,8 +7,8 @@ hf        a folder for `datasets.load_dataset`: Parquet, a row a document, colum
           without <|endoftext|>
 
 In nanoGPT's files `<|endoftext|>` stands behind each document, in llm.c's and in ours before it; on the way in the last
-one is put first, which makes the former the latter. Of Hugging Face's formats Parquet and the Arrow files that
-`save_to_disk` writes are read.
+one of a raw file is put first, which makes the former the latter; files with llm.c's header are taken as they are. Of
+Hugging Face's formats Parquet and the Arrow files that `save_to_disk` writes are read.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -58,6 +58,10 @@ _Ids = npt.NDArray[np.unsignedinteger]
 def export_shards(tokens: Path, out: Path, to: ForeignFormat) -> list[Path]:
     """Write the shards in another tool's format into the folder `out`; returns the files, whole or not there at all."""
     info = read_tokens_info(tokens)
+    if to == "nanogpt" and info.dtype != "uint16":
+        raise BadOption(f"{tokens}: nanoGPT reads 16-bit ids, these have {info.vocab_size:,} kinds; export --to llm.c.")
+    if out.is_dir() and any(file.suffix in _SUFFIXES for file in out.iterdir()):
+        raise BadOption(f"{out}: has token files already; choose another --out, or remove them.")
     files: list[Path] = []
     with (
         locked_folder(out),
@@ -132,6 +136,8 @@ def import_shards(places: Sequence[Path], out: Path, tokenizer: ByteLevelBPE) ->
     Whether a `.bin` is llm.c's shows in its header. Raises BadInput for a file that is cut short, of none of the
     formats, or with ids that `tokenizer` does not have.
     """
+    if out.resolve() in {place.resolve() for place in places}:
+        raise BadOption(f"{out}: is read and written; choose another --out.")
     files = [(file, _split_of(file, place)) for place in places for file in _files(place)]
     identity = shards_identity(tokenizer, None)
     dtype = dtype_for(tokenizer.vocab_size)
@@ -168,9 +174,9 @@ def _files(place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise BadInput(f"{place}: no such file or folder.")
-    files = sorted(
-        path for path in place.rglob("*") if path.suffix in (".bin", ".parquet", ".arrow") and path.is_file()
-    )
+    if (place / "tokens.json").exists():
+        raise BadInput(f"{place}: these are gpt2lab's shards already.")
+    files = sorted(path for path in place.rglob("*") if path.suffix in _SUFFIXES and path.is_file())
     if not files:
         raise BadInput(f"{place}: no token files here (*.bin, *.parquet, *.arrow).")
     return files
@@ -216,8 +222,9 @@ def _read_bin(file: Path, tokenizer: ByteLevelBPE) -> Iterator[_Ids]:
     kinds = {magic: (version, dtype) for dtype, (magic, version) in _LLM_C_KINDS.items()}
     dtype: np.dtype[np.unsignedinteger] = dtype_for(tokenizer.vocab_size)
     skip, size = 0, file.stat().st_size
-    if len(header) == _LLM_C_HEADER and int(header[0]) in kinds and not header[3:].any():
-        version, dtype = kinds[int(header[0])]
+    first = header[0] if len(header) else 0
+    if int(first) in kinds:
+        version, dtype = kinds[int(first)]
         skip = header.nbytes
         if int(header[1]) != version:
             raise BadInput(f"{file}: version {header[1]} of llm.c's format; only {version} is known.")
@@ -225,12 +232,14 @@ def _read_bin(file: Path, tokenizer: ByteLevelBPE) -> Iterator[_Ids]:
             raise BadInput(
                 f"{file}: its header says {header[2]:,} ids, it has {(size - skip) / dtype.itemsize:,.1f}; cut short?"
             )
+    elif int(np.int32(first).byteswap()) in kinds:
+        raise BadInput(f"{file}: llm.c's format, but big-endian; write it anew on a little-endian machine.")
     elif size % dtype.itemsize:
         raise BadInput(f"{file}: {size:,} bytes are no whole number of {dtype.name} ids; cut short?")
     ids: _Ids = np.memmap(file, dtype, "r", skip) if size > skip else np.zeros(0, dtype)
     if not len(ids):
         return
-    if ids[0] != tokenizer.end_of_text:
+    if not skip and ids[0] != tokenizer.end_of_text:  # llm.c's files may begin inside a document
         yield np.array([tokenizer.end_of_text], dtype)
         ids = ids[: -1 if ids[-1] == tokenizer.end_of_text else None]
     for start in range(0, len(ids), TOKENS_AT_ONCE):
@@ -253,8 +262,8 @@ def _read_lists(file: Path) -> Iterator[tuple[npt.NDArray[np.integer], npt.NDArr
             offsets = np.cumsum([0, *lists.value_lengths().to_pylist()])
             names = [str(name) for name in batch.column("id").to_pylist()] if "id" in batch.schema.names else []
             yield values, offsets, names
-    except (pyarrow.ArrowException, OSError) as error:
-        raise BadInput(f"{file}: damaged ({str(error).splitlines()[0]}).") from None
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError, KeyError) as error:
+        raise BadInput(f"{file}: damaged, or no file of its kind ({str(error).splitlines()[0]}).") from None
 
 
 def _record_batches(file: Path) -> Iterable[pyarrow.RecordBatch]:

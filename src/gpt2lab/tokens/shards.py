@@ -121,7 +121,7 @@ def read_tokens_info(folder: Path) -> TokensInfo:
             raise KeyError(f"format {found['format']!r}")
         shards = tuple(Shard(**shard) for shard in found["shards"])
         return TokensInfo(**(found | {"shards": shards, "sources": _sources(found["sources"])}))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(
             f"{path}: not a tokens file of this version ({error}). Run gpt2lab tokenize again with another --out."
         ) from None
@@ -131,10 +131,10 @@ def read_shard_note(folder: Path, file: str) -> ShardNote:
     """Read the JSON beside a shard; raises BadInput where it is missing or not one."""
     path = (folder / file).with_suffix(".json")
     if not path.exists():
-        raise BadInput(f"{path}: missing; run gpt2lab tokenize again, which makes it anew.")
+        raise BadInput(f"{path}: missing; run the gpt2lab tokenize that made the folder again.")
     try:
         return parse_shard_note(read_json(path))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path}: not a note of a token shard ({error}).") from None
 
 

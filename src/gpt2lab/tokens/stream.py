@@ -37,7 +37,7 @@ class TokenStream:
             if size != shard.tokens * dtype.itemsize:
                 raise BadInput(
                     f"{path}: has {size:,} bytes where tokens.json says {shard.tokens * dtype.itemsize:,}."
-                    " Run gpt2lab tokenize again with another --out."
+                    " Run the gpt2lab tokenize that made it again."
                 )
             self._files.append(path)
             self._shards.append(np.asarray(np.memmap(path, dtype, "r")))  # a slice of a plain array costs a tenth

@@ -50,6 +50,8 @@ def train_tokenizer(
     """Train a byte-level BPE on files (see `train_bpe_of_files`) and save it in the folder `out`, in every format."""
     pattern = SPLIT_PATTERN if split_pattern == GPT2_PATTERN else split_pattern
     check_training(vocab_size, pattern)
+    if (out / "tokens.json").exists():
+        raise BadOption(f"{out}: holds token shards with their tokenizer; choose another --out.")
     with locked_folder(out):
         tokenizer = train_bpe_of_files(documents, vocab_size, pattern, held_out_share, workers)
         tokenizer.save(out)
@@ -99,7 +101,7 @@ def merges_of_words(words: WordCounts, vocab_size: int, split_pattern: str) -> B
     if not len(words.counts):
         raise BadInput("no text to train a tokenizer on.")
     progress = np.zeros(2, np.int64)
-    total = vocab_size - SMALLEST_VOCABULARY
+    total = min(vocab_size - SMALLEST_VOCABULARY, len(words.text()))  # a merge leaves at least one token fewer
     # In a thread of its own, so that Ctrl-C and the progress line have this one.
     with ThreadPoolExecutor(1) as beside, progress_bar("merge pairs", total, unit="merges") as bar:
         learning = beside.submit(_learn_merges, words, total, progress)

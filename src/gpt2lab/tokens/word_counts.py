@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow
 import pyarrow.parquet
 
-from gpt2lab.base.errors import BadInput
+from gpt2lab.base.errors import BadInput, explain_full_disk
 from gpt2lab.base.workers import Advance, run_tasks
 from gpt2lab.datasets.documents import check_documents, document_files, read_columns
 from gpt2lab.datasets.texts import read_json_lines, read_plain_pieces, suffix_of
@@ -85,7 +85,10 @@ def count_words_of_files(
     documents and for what can't be read.
     """
     files = [file for place in places for file in document_files(place, SUFFIXES, below=True)]
-    with tempfile.TemporaryDirectory(prefix="gpt2lab-words-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="gpt2lab-words-") as folder,
+        explain_full_disk(Path(folder)),
+    ):
         tasks = [
             (file, row_groups, Path(folder, f"{number:06d}"), split_pattern, held_out_share, os.getpid())
             for number, (file, row_groups) in enumerate(part for file in files for part in _parts(file))
@@ -183,7 +186,10 @@ def _texts(file: Path, row_groups: tuple[int, ...] | None, held_out_share: float
 
 def _parquet_texts(file: Path, row_groups: tuple[int, ...] | None) -> Iterator[str]:
     for batch in read_columns(file, ["text"], row_groups):
-        yield from (text for text in batch.column(0).to_pylist() if text is not None)
+        try:
+            yield from (text for text in batch.column(0).to_pylist() if text is not None)
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{file}: a text is not UTF-8 ({error}); build it again.") from None
 
 
 def _json_texts(file: Path) -> Iterator[str]:

@@ -26,6 +26,7 @@ from gpt2lab.tokens.shards import (
     is_held_out_bytes,
     largest_sources,
     parse_shard_note,
+    read_tokens_info,
     shards_identity,
     write_shard_note,
     write_tokens_info,
@@ -68,16 +69,19 @@ def _write_shards(
     encoder: BulkEncoder,
 ) -> TokensInfo:
     identity = shards_identity(tokenizer, held_out_share)
+    _check_same_shards(out, files, identity)
     pairs = {number: _finished_pair(out, number, file, identity) for number, file in enumerate(files)}
     missing = [(number, files[number]) for number, pair in pairs.items() if pair is None]
     total = sum(file.stat().st_size for file in files)
+    if missing:
+        (out / "tokens.json").unlink(missing_ok=True)  # it would speak of shards that are made anew
     with progress_bar("tokenize", total=total, unit="bytes") as bar:
         bar.skip(total - sum(file.stat().st_size for _, file in missing))
         encoded = _ahead(_encoded(_ahead(_all_batches(missing, held_out_share)), encoder))
         for number, of_file in groupby(encoded, key=lambda one: one.number):
             pairs[number] = _write_pair(out, number, files[number], of_file, identity, bar)
     notes = [note for pair in pairs.values() for note in pair or ()]
-    if not any(note.shard.tokens for note in notes):
+    if not any(note.shard.text_bytes for note in notes):
         raise BadInput(f"{documents}: the documents hold no text.")
     if held_out_share and {note.shard.split for note in notes if note.shard.tokens} != set(SPLITS):
         notes = _hold_out_tail(out, notes, identity)
@@ -86,13 +90,33 @@ def _write_shards(
     return write_tokens_info(out, identity, notes)
 
 
+def _check_same_shards(out: Path, files: Sequence[Path], identity: dict[str, Any]) -> None:
+    """Raise BadInput when `out` is a finished folder of other shards, which would be overwritten."""
+    if not (out / "tokens.json").exists():
+        return
+    before = read_tokens_info(out)
+    others = {shard.source for shard in before.shards} - {file.name for file in files}
+    if before.tokenizer_sha256 != identity["tokenizer_sha256"]:
+        raise BadInput(_other_tokenizer(out, before.tokenizer_sha256, identity["tokenizer_sha256"]))
+    if others or before.held_out_share != identity["held_out_share"]:
+        raise BadInput(f"{out}: holds shards of other documents or another split. Choose another --out.")
+
+
+def _other_tokenizer(place: Path, theirs: str, ours: str) -> str:
+    return (
+        f"{place}: these shards were made with another tokenizer ({theirs[:12]}, not {ours[:12]}). Choose another"
+        " --out, or remove the folder."
+    )
+
+
 def _pair_paths(out: Path, number: int) -> list[Path]:
     return [out / f"{split}_{number:05d}.bin" for split in SPLITS]
 
 
 def _finished_pair(out: Path, number: int, file: Path, identity: dict[str, Any]) -> list[ShardNote] | None:
-    """The notes of the two shards of a documents file, when both are there; raises BadInput when they are of others."""
-    notes = [path.with_suffix(".json") for path in _pair_paths(out, number)]
+    """The notes of the two shards of a documents file, when all is there; raises BadInput when they are of others."""
+    paths = _pair_paths(out, number)
+    notes = [path.with_suffix(".json") for path in paths]
     if not all(note.exists() for note in notes):
         return None
     source = {"source": file.name, "source_sha256": sha256_of(file)}
@@ -102,20 +126,23 @@ def _finished_pair(out: Path, number: int, file: Path, identity: dict[str, Any])
         try:
             there = {key: values[key] for key in identity}
             shard = parse_shard_note(values)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise BadInput(f"{note}: not a note of a token shard ({error}); remove the folder.") from None
         if there["tokenizer_sha256"] != identity["tokenizer_sha256"]:
-            raise BadInput(
-                f"{note}: these shards were made with another tokenizer ({there['tokenizer_sha256'][:12]}, not"
-                f" {identity['tokenizer_sha256'][:12]}). Choose another --out, or remove the folder."
-            )
+            raise BadInput(_other_tokenizer(note, there["tokenizer_sha256"], identity["tokenizer_sha256"]))
         if there != identity or {key: getattr(shard.shard, key) for key in source} != source:
             raise BadInput(
                 f"{note}: these shards are of other documents or another split. Choose another --out, or remove the"
                 " folder."
             )
         found.append(shard)
-    return found
+    width = np.dtype(identity["dtype"]).itemsize
+    whole = (_size(path) == note.shard.tokens * width for path, note in zip(paths, found, strict=True))
+    return found if all(whole) else None
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else -1
 
 
 @dataclass(frozen=True)
@@ -201,15 +228,17 @@ def read_batches(file: Path, share: float) -> Iterator[Batch]:
             table = table.filter(table.column("text").is_valid())
         try:
             texts = JoinedTexts.of_column(table.column("text"))
-        except pyarrow.ArrowInvalid as error:
+            ids = [str(name) for name in table.column("id").to_pylist()]
+            origins = [
+                table.column(name).to_pylist() if name in table.column_names else [None] * table.num_rows
+                for name in _ORIGIN
+            ]
+        except (pyarrow.ArrowInvalid, UnicodeDecodeError) as error:
             raise BadInput(f"{file}: after row {row:,}: {str(error).splitlines()[0]}; build it again.") from None
-        nothing = [None] * table.num_rows
-        origins = (table.column(name).to_pylist() if name in table.column_names else nothing for name in _ORIGIN)
         sources = [
-            str(source or (_domain(url) if url else source_file or file.name))
+            str(source or (_domain(str(url)) if url else source_file or file.name))
             for source, url, source_file in zip(*origins, strict=True)
         ]
-        ids = [str(name) for name in table.column("id").to_pylist()]
         held_out = [share > 0 and is_held_out_bytes(text, share) for text in texts]
         yield Batch(ids, texts, sources, held_out, rows)
         row += rows
@@ -275,10 +304,14 @@ def _hold_out_tail(out: Path, notes: list[ShardNote], identity: dict[str, Any]) 
     later = [offset + pair[0].shard.tokens for offset in pair[1].document_offsets]
     documents += zip(pair[1].document_ids, later, strict=True)
     before = [document for document in documents if document[1] < cut]
-    after = [(before[-1][0], cut), *documents[len(before) :]]
+    after = documents[len(before) :]
+    if not after or after[0][1] > cut:
+        after = [(before[-1][0], cut), *after]
     text_bytes = sum(note.shard.text_bytes for note in pair)
     train_bytes = round(text_bytes * cut / len(ids))
     sources = largest_sources(note.sources for note in pair)
+    for note in pair:  # killed from here on, the next run makes both anew
+        (out / note.shard.file).with_suffix(".json").unlink()
     found = []
     for note, (start, end), inside, size in (
         (pair[0], (0, cut), before, train_bytes),
