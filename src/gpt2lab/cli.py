@@ -247,7 +247,7 @@ def _tokens_train() -> Callable[..., None]:
             return _print_json(made)
         fewer = f", not {vocab_size:,}: no other pair of tokens occurs twice" if made.vocab_size < vocab_size else ""
         say(f"{out}: a byte-level BPE of {made.vocab_size:,} ids{fewer}.")
-        say(_told(f"gpt2lab tokenize {documents[0]} --tokenizer {out} --out tokens/"))
+        say(_told(shlex.join(["gpt2lab", "tokenize", str(documents[0]), "--tokenizer", str(out), "--out", "tokens/"])))
         return None
 
     return command
