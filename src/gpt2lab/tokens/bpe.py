@@ -52,6 +52,7 @@ def split_words(split_pattern: str, text: str) -> list[str]:
     return words
 
 
+@lru_cache(maxsize=8)
 def check_split_pattern(split_pattern: str) -> None:
     """Raise BadOption for a pattern that cannot cut every text into words, in all the engines that will read it."""
     if split_pattern == SPLIT_PATTERN:

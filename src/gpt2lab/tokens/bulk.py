@@ -63,7 +63,7 @@ class JoinedTexts:
         texts = column.chunk(0) if column.num_chunks == 1 else pyarrow.concat_arrays(column.chunks)
         texts.validate(full=True)
         _, starts, data = texts.buffers()
-        if data is None or not len(texts):
+        if data is None:
             return cls(np.zeros(0, np.uint8), np.zeros(len(texts) + 1, np.int64))
         ends = np.frombuffer(starts, kind)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
         return cls(np.frombuffer(data, np.uint8)[ends[0] : ends[-1]], ends - ends[0])

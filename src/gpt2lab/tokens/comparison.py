@@ -10,8 +10,9 @@ from gpt2lab.base.progress import progress_bar
 from gpt2lab.datasets.documents import document_files
 from gpt2lab.datasets.evaluation_texts import named_set, read_evaluation_texts
 from gpt2lab.tokens.bulk import BulkEncoder, JoinedTexts
+from gpt2lab.tokens.document_batches import read_batches
+from gpt2lab.tokens.shards import check_held_out_share
 from gpt2lab.tokens.tokenizer_files import find_tokenizer
-from gpt2lab.tokens.write_shards import read_batches
 
 TEXTS_AT_ONCE = 512
 
@@ -39,8 +40,7 @@ def compare_tokenizers(
     """
     if not tokenizers or not (sets or documents):
         raise BadOption("name at least one tokenizer, and --sets or --documents to compare on.")
-    if not 0 <= held_out_share < 1:
-        raise BadOption(f"--held-out-share {held_out_share}: must be at least 0 and below 1.")
+    check_held_out_share(held_out_share)
     encoders = [BulkEncoder(find_tokenizer(name)) for name in tokenizers]
     found: dict[str, Compared] = {}
     with progress_bar("compare", unit="texts") as bar:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import xxhash
 
-from gpt2lab.base.errors import BadInput
+from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.base.files import read_json, write_json
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
@@ -28,6 +28,12 @@ FORMAT = "gpt2lab-tokens-1"
 SOURCES_KEPT = 1000
 OTHER_SOURCES = "(others)"
 _HASH_RANGE = 2**64
+
+
+def check_held_out_share(share: float) -> None:
+    """Raise BadOption for a share that can't be held out."""
+    if not 0 <= share < 1:
+        raise BadOption(f"--held-out-share {share}: must be at least 0 and below 1.")
 
 
 def is_held_out(text: str, share: float) -> bool:

@@ -19,6 +19,7 @@ from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.base.files import locked_folder
 from gpt2lab.base.progress import progress_bar
 from gpt2lab.tokens.bpe import SMALLEST_VOCABULARY, SPLIT_PATTERN, ByteLevelBPE, byte_symbols, check_split_pattern
+from gpt2lab.tokens.shards import check_held_out_share
 from gpt2lab.tokens.word_counts import WordCounts, count_words, count_words_of_files, text_bytes
 
 MIN_COUNT = 2
@@ -79,8 +80,7 @@ def train_bpe_of_files(
     Raises what `train_bpe` raises, and BadInput for what can't be read.
     """
     check_training(vocab_size, split_pattern)
-    if not 0 <= held_out_share < 1:
-        raise BadOption(f"--held-out-share {held_out_share}: must be at least 0 and below 1.")
+    check_held_out_share(held_out_share)
     with progress_bar("count words", text_bytes(places), unit="bytes") as bar:
         words = count_words_of_files(places, split_pattern, held_out_share, workers, bar.advance)
     return merges_of_words(words, vocab_size, split_pattern)

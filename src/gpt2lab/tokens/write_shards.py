@@ -6,24 +6,24 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow
+import pyarrow.parquet
 
-from gpt2lab.base.errors import BadInput, BadOption
+from gpt2lab.base.errors import BadInput
 from gpt2lab.base.files import locked_folder, read_json, sha256_of, whole_file
 from gpt2lab.base.progress import Bar, progress_bar, say
-from gpt2lab.datasets.documents import check_documents, document_files, read_columns
+from gpt2lab.datasets.documents import check_documents, document_files
 from gpt2lab.tokens.bpe import ByteLevelBPE
 from gpt2lab.tokens.bulk import BulkEncoder, JoinedTexts
+from gpt2lab.tokens.document_batches import Batch, read_batches
 from gpt2lab.tokens.shard_writer import ShardWriter
 from gpt2lab.tokens.shards import (
     SPLITS,
     ShardNote,
     TokensInfo,
-    is_held_out_bytes,
+    check_held_out_share,
     largest_sources,
     parse_shard_note,
     read_tokens_info,
@@ -32,10 +32,8 @@ from gpt2lab.tokens.shards import (
     write_tokens_info,
 )
 
-BYTES_AT_ONCE = 1 << 23
 SHORTEST_TAIL = 1025
 Item = TypeVar("Item")
-_ORIGIN = ("source", "url", "source_file")
 
 
 def write_shards(
@@ -51,8 +49,7 @@ def write_shards(
     the same command is run again. Raises BadInput for a folder without documents, or when `out` holds the shards of
     other documents, another tokenizer or split.
     """
-    if not 0 <= held_out_share < 1:
-        raise BadOption(f"--held-out-share {held_out_share}: must be at least 0 and below 1.")
+    check_held_out_share(held_out_share)
     files = document_files(documents)
     for file in files:
         check_documents(file)
@@ -150,7 +147,7 @@ class _Encoded:
     """Some documents of one file, and their ids: uint32 [N], each document's from one of `starts` to the next."""
 
     number: int
-    batch: "Batch"
+    batch: Batch
     ids: npt.NDArray[np.uint32]
     starts: npt.NDArray[np.int64]
 
@@ -176,12 +173,12 @@ def _write_pair(
     return pair
 
 
-def _encoded(batches: Iterable[tuple[int, "Batch"]], encoder: BulkEncoder) -> Iterator[_Encoded]:
+def _encoded(batches: Iterable[tuple[int, Batch]], encoder: BulkEncoder) -> Iterator[_Encoded]:
     for number, batch in batches:
         yield _Encoded(number, batch, *encoder.encode(batch.texts))
 
 
-def _all_batches(files: Iterable[tuple[int, Path]], share: float) -> Iterator[tuple[int, "Batch"]]:
+def _all_batches(files: Iterable[tuple[int, Path]], share: float) -> Iterator[tuple[int, Batch]]:
     """The documents of all files, each batch with its file's number; one without any for a file without any."""
     for number, file in files:
         batch = None
@@ -204,65 +201,6 @@ def _ahead(items: Iterator[Item]) -> Iterator[Item]:
                 yield item
 
     return in_order(coming)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some documents, whose they are, and whether they are held out; how many rows they were, those of no text too."""
-
-    ids: list[str]
-    texts: JoinedTexts
-    sources: list[str]
-    held_out: list[bool]
-    rows: int
-
-
-def read_batches(file: Path, share: float) -> Iterator[Batch]:
-    """The documents of a file, some megabytes at a time; rows whose text is null are passed over."""
-    row = 0
-    for table in _larger(read_columns(file, ("id", "text", *_ORIGIN))):
-        rows = table.num_rows
-        if "id" not in table.column_names:
-            table = table.append_column("id", [[f"{file.name}:{number}" for number in range(row, row + rows)]])
-        if table.column("text").null_count:
-            table = table.filter(table.column("text").is_valid())
-        try:
-            texts = JoinedTexts.of_column(table.column("text"))
-            ids = [str(name) for name in table.column("id").to_pylist()]
-            origins = [
-                table.column(name).to_pylist() if name in table.column_names else [None] * table.num_rows
-                for name in _ORIGIN
-            ]
-        except (pyarrow.ArrowInvalid, UnicodeDecodeError) as error:
-            raise BadInput(f"{file}: after row {row:,}: {str(error).splitlines()[0]}; build it again.") from None
-        sources = [
-            str(source or (_domain(str(url)) if url else source_file or file.name))
-            for source, url, source_file in zip(*origins, strict=True)
-        ]
-        held_out = [share > 0 and is_held_out_bytes(text, share) for text in texts]
-        yield Batch(ids, texts, sources, held_out, rows)
-        row += rows
-
-
-def _domain(url: str) -> str:
-    try:
-        return (urlsplit(url).hostname or url).removeprefix("www.")
-    except ValueError:
-        return url
-
-
-def _larger(batches: Iterator[pyarrow.RecordBatch]) -> Iterator[pyarrow.Table]:
-    """Record batches joined to tables of some megabytes, so that all cores have enough to do."""
-    waiting: list[pyarrow.RecordBatch] = []
-    size = 0
-    for batch in batches:
-        waiting.append(batch)
-        size += batch.nbytes
-        if size >= BYTES_AT_ONCE:
-            yield pyarrow.Table.from_batches(waiting)
-            waiting, size = [], 0
-    if waiting:
-        yield pyarrow.Table.from_batches(waiting)
 
 
 def _write_batch(
@@ -300,7 +238,7 @@ def _hold_out_tail(out: Path, notes: list[ShardNote], identity: dict[str, Any]) 
     ids = np.concatenate([np.fromfile(out / note.shard.file, dtype) for note in pair])
     total = sum(note.shard.tokens for note in notes)
     cut = len(ids) - min(max(int(total * identity["held_out_share"]), SHORTEST_TAIL), len(ids) // 2)
-    documents = [(name, offset) for name, offset in zip(pair[0].document_ids, pair[0].document_offsets, strict=True)]
+    documents = list(zip(pair[0].document_ids, pair[0].document_offsets, strict=True))
     later = [offset + pair[0].shard.tokens for offset in pair[1].document_offsets]
     documents += zip(pair[1].document_ids, later, strict=True)
     before = [document for document in documents if document[1] < cut]
