@@ -71,8 +71,8 @@ $(VENV)/.ready-test: $(VENV)/.ready
 	@$(PIP) --editable '.[test]'
 	@touch $@
 
-$(VENV)/.ready-interop: $(VENV)/.ready-test
-	@$(PIP) --editable '.[test,interop,ray]'
+$(VENV)/.ready-interop: $(VENV)/.ready-test $(VENV)-llama-cpp/.ready
+	@$(PIP) --editable '.[test,interop,ray,tf,onnx,ctranslate2]'
 	@touch $@
 
 $(VENV)/.ready-check: $(VENV)/.ready
@@ -97,4 +97,12 @@ $(VENV)-rustbpe/.ready:
 	@echo "setting up $(VENV)-rustbpe (once)"
 	@test -x $(VENV)-rustbpe/bin/python || $(PYTHON) -m venv $(VENV)-rustbpe
 	@$(VENV)-rustbpe/bin/python -m pip --disable-pip-version-check install --quiet 'rustbpe==0.1.0' 'pyarrow==25.0.1'
+	@touch $@
+
+# llama.cpp is compiled, which takes minutes; pip keeps the result for the next environment on the same machine.
+$(VENV)-llama-cpp/.ready:
+	@echo "setting up $(VENV)-llama-cpp (once; compiles for some minutes)"
+	@test -x $(VENV)-llama-cpp/bin/python || $(PYTHON) -m venv $(VENV)-llama-cpp
+	@CMAKE_ARGS="-DLLAVA_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TESTS=OFF" \
+	  $(VENV)-llama-cpp/bin/python -m pip --disable-pip-version-check install --quiet 'llama-cpp-python==0.3.36'
 	@touch $@

@@ -10,7 +10,8 @@ from transformers import GPT2Config as ReferenceConfig
 from transformers import GPT2LMHeadModel
 
 from gpt2lab.base.errors import BadOption
-from gpt2lab.checkpoints.model_folder import config_to_json, published_weights
+from gpt2lab.checkpoints.config_file import config_to_json
+from gpt2lab.checkpoints.torch_network import published_weights
 from gpt2lab.model.config import GPT2Config, gpt2_size, parameter_count, training_flops_per_token
 from gpt2lab.model.gpt2 import GPT2, KVCache
 
@@ -55,7 +56,11 @@ def reference_pair(config: GPT2Config) -> tuple[GPT2, GPT2LMHeadModel]:
             if parameter.ndim == 1:
                 parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
     reference = GPT2LMHeadModel(ReferenceConfig(**config_to_json(config, 0))).eval()
-    missing, unexpected = reference.load_state_dict(published_weights(network), strict=False)
+    weights = {name: torch.from_numpy(tensor.read()) for name, tensor in published_weights(network).items()}
+    heads = {name: weights.pop(name) for name in [*weights] if name.startswith("lm_head.")}
+    missing, unexpected = reference.load_state_dict(
+        {f"transformer.{name}": tensor for name, tensor in weights.items()} | heads, strict=False
+    )
     assert set(missing) <= {"lm_head.weight"}
     assert not unexpected
     return network, reference

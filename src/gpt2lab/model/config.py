@@ -1,6 +1,7 @@
 """GPT-2's shapes and what they cost. No torch here: the planner, the recipes and the command line read it."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from gpt2lab.base.errors import BadOption
 
@@ -10,7 +11,8 @@ class GPT2Config:
     """The shape of a GPT-2 (names as in GPT-2's files; `context_length` is their `n_positions`).
 
     The dropouts act where `transformers` has them: on the sum of embeddings, on attention weights, on each residual
-    branch. Raises BadOption for a shape that is no GPT-2.
+    branch. `gelu_new` is GPT-2's activation, the tanh approximation of `gelu`, which nanoGPT's models have. Raises
+    BadOption for a shape that is no GPT-2.
     """
 
     vocab_size: int = 50_257
@@ -23,6 +25,7 @@ class GPT2Config:
     resid_pdrop: float = 0.0
     layer_norm_epsilon: float = 1e-5
     tie_word_embeddings: bool = True
+    activation_function: Literal["gelu_new", "gelu"] = "gelu_new"
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "n_layer", "n_head", "n_embd"):

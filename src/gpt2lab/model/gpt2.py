@@ -78,16 +78,17 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two layers, four times as wide inside, with the tanh approximation of GELU."""
+    """Two layers, four times as wide inside, with the tanh approximation of GELU (nanoGPT's models: exact GELU)."""
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
         self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
+        self.approximate = "tanh" if config.activation_function == "gelu_new" else "none"
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Transform each token by itself, [B, T, D] to [B, T, D]."""
-        projected: Tensor = self.c_proj(F.gelu(self.c_fc(x_BTD), approximate="tanh"))
+        projected: Tensor = self.c_proj(F.gelu(self.c_fc(x_BTD), approximate=self.approximate))
         return projected
 
 

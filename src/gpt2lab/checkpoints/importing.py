@@ -1,0 +1,85 @@
+"""`import`: a model folder of a GPT-2 that comes from elsewhere."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from gpt2lab.base.errors import BadInput, BadOption
+from gpt2lab.base.files import sha256_of
+from gpt2lab.base.machine import describe_versions
+from gpt2lab.checkpoints.formats.hugging_face import write_hugging_face
+from gpt2lab.checkpoints.opening import open_model, without_padding
+from gpt2lab.checkpoints.weights import Checkpoint, FloatType, StoredTensor
+from gpt2lab.tokens.tokenizer_files import find_tokenizer
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What `import` made: where, of which format, how many numbers, and what had to be done to them."""
+
+    model: str
+    format: str
+    parameters: int
+    notes: tuple[str, ...]
+
+
+def import_model(
+    source: str | Path,
+    out: Path,
+    *,
+    revision: str | None = None,
+    tokenizer: str | None = None,
+    dtype: FloatType | None = None,
+    keep_padding: bool = False,
+) -> Imported:
+    """Make a model folder of a foreign model, whole or not at all; the source stays as it is.
+
+    `tokenizer` (gpt2, a folder or a file) replaces the source's. Weights keep their type unless `dtype` is given;
+    quantized ones become float32. Rows of the vocabulary without a token are left out unless `keep_padding`. Every
+    number is read once on the way: raises BadInput for weights that are not finite, and for what `open_model` does.
+    """
+    found = open_model(source, revision)
+    if tokenizer is not None:
+        chosen = find_tokenizer(tokenizer)
+        if chosen.vocab_size > found.config.vocab_size:
+            raise BadOption(
+                f"--tokenizer {tokenizer}: has {chosen.vocab_size:,} ids, the model's vocabulary only"
+                f" {found.config.vocab_size:,}."
+            )
+        found = replace(found, tokenizer=chosen)
+    if not keep_padding:
+        found = without_padding(found)
+    if dtype is not None:
+        found = in_type(found, dtype)
+    if out.resolve() == Path(source).resolve():
+        raise BadOption(f"--out {out}: is the source itself; name another folder.")
+    provenance = {
+        "made_by": "gpt2lab import",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "source": str(source),
+        "format": found.format,
+        "files": {file.name: sha256_of(file) for file in found.files},
+        "notes": list(found.notes),
+        "tokenizer_sha256": found.required_tokenizer().sha256,
+        "source_provenance": dict(found.provenance),
+        "versions": describe_versions(),
+    }
+    finite = replace(found, tensors={name: _finite(found.where, name, t) for name, t in found.tensors.items()})
+    write_hugging_face(out, finite, provenance=provenance)
+    return Imported(str(out), found.format, found.parameters, found.notes)
+
+
+def in_type(checkpoint: Checkpoint, dtype: FloatType) -> Checkpoint:
+    """The checkpoint with all its tensors in one float type when they are read."""
+    return replace(checkpoint, tensors={name: tensor.of_type(dtype) for name, tensor in checkpoint.tensors.items()})
+
+
+def _finite(where: Path, name: str, tensor: StoredTensor) -> StoredTensor:
+    def checked(array: np.ndarray) -> np.ndarray:
+        if not np.isfinite(array).all():
+            raise BadInput(f"{where}: {name} holds numbers that are not finite; `gpt2lab inspect` shows where else.")
+        return array
+
+    return StoredTensor(tensor.shape, tensor.float_type, lambda: checked(tensor.read()))

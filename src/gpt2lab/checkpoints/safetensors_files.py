@@ -1,0 +1,75 @@
+"""Safetensors files without torch: opened by mapping them into memory, written one tensor at a time."""
+
+import json
+import mmap
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from gpt2lab.base.errors import BadInput
+from gpt2lab.base.files import whole_file
+from gpt2lab.checkpoints.weights import FLOAT_TYPES, StoredTensor
+
+_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_FLOATS = {short: name for name, short in _NAMES.items()}
+
+
+def map_safetensors(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of a file by name; their arrays are views of the file that may be written to (copy on write).
+
+    The library checks header and size first. Raises BadInput where the file is absent, cut short or something else,
+    and, when it is read, for a tensor that is not of floats.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file.")
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+        with path.open("rb") as handle:
+            (length,) = struct.unpack("<Q", handle.read(8))
+            header = json.loads(handle.read(length))
+            mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY)
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{path}: not a whole safetensors file ({error}).") from None
+    header.pop("__metadata__", None)
+    start = 8 + length
+    return {name: _stored(path, mapped, start, name, entry) for name, entry in header.items()}
+
+
+def _stored(path: Path, mapped: mmap.mmap, start: int, name: str, entry: dict[str, Any]) -> StoredTensor:
+    shape, dtype = tuple(entry["shape"]), _FLOATS.get(entry["dtype"], entry["dtype"])
+    begin = start + entry["data_offsets"][0]
+
+    def read() -> NDArray[Any]:
+        if dtype not in FLOAT_TYPES:
+            raise BadInput(f"{path}: {name} is of {dtype}, which is no type of weights.")
+        array = np.frombuffer(mapped, FLOAT_TYPES[dtype], int(np.prod(shape)), begin).reshape(shape)
+        return array if array.flags.aligned else array.copy()
+
+    return StoredTensor(shape, dtype, read)
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, StoredTensor]) -> None:
+    """Write tensors in their own float types, one at a time: no more than one is in memory."""
+    tensors = {name: tensor.of_type(tensor.float_type) for name, tensor in tensors.items()}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, tensor in tensors.items():
+        size = tensor.size * FLOAT_TYPES[tensor.dtype].itemsize
+        header[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + size],
+        }
+        offset += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with whole_file(path) as handle:
+        handle.write(struct.pack("<Q", len(text)) + text)
+        for tensor in tensors.values():
+            handle.write(np.ascontiguousarray(tensor.read()).reshape(-1).view(np.uint8).data)

@@ -1,0 +1,155 @@
+"""A GPT-2's weights as some file holds them: named, measured, and read only when asked for. No torch here.
+
+Every format is brought to one layout, that of the published files: names without the prefix `transformer.`, the
+matrices of attention and MLP as [in, out], the head left out where it is tied to `wte.weight`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2lab.base.errors import BadInput
+from gpt2lab.model.config import GPT2Config
+from gpt2lab.tokens.bpe import ByteLevelBPE
+
+FloatType = Literal["float32", "float16", "bfloat16"]
+FLOAT_TYPES: dict[str, np.dtype[Any]] = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
+
+QUANTIZED = ("q8_0",)
+"""Types in files that `read` expands to float32."""
+
+TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
+"""Endings of the matrices that published files hold as [in, out], and PyTorch's Linear as [out, in]."""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a file. `read` gives an array of one of FLOAT_TYPES, a view of the mapped file where it can.
+
+    `dtype` is the type in the file, which may be one that `read` has to expand (q8_0 to float32).
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], NDArray[Any]]
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def float_type(self) -> str:
+        """The type that `read` gives."""
+        return "float32" if self.dtype in QUANTIZED else self.dtype
+
+    def of_type(self, float_type: str) -> "StoredTensor":
+        """The tensor converted to another of FLOAT_TYPES when it is read."""
+        return StoredTensor(self.shape, float_type, lambda: self.read().astype(FLOAT_TYPES[float_type], copy=False))
+
+    @classmethod
+    def of(cls, array: NDArray[Any]) -> "StoredTensor":
+        """An array that is in memory already."""
+        return cls(array.shape, array.dtype.name, lambda: array)
+
+    def mapped(self, change: Callable[[NDArray[Any]], NDArray[Any]], shape: tuple[int, ...]) -> "StoredTensor":
+        """The tensor that `change` will make of this one, of shape `shape`, when it is read."""
+        return StoredTensor(shape, self.dtype, lambda: change(self.read()))
+
+    def transposed(self) -> "StoredTensor":
+        """A matrix turned around; a view, no copy."""
+        return self.mapped(lambda array: array.T, self.shape[::-1])
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A GPT-2 in a file or folder: what it is (`config`), its tensors by published name, its tokenizer if it has one.
+
+    `format` names what it was read from. `notes` say, one sentence each, what had to be done or assumed to bring it
+    here. `provenance` is what the source says of itself, `files` are those that hold its weights and config.
+    """
+
+    where: Path
+    format: str
+    config: GPT2Config
+    tensors: Mapping[str, StoredTensor]
+    tokenizer: ByteLevelBPE | None = None
+    notes: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+
+    def noted(self, *notes: str, **changes: Any) -> "Checkpoint":
+        """A copy with other fields, and notes that say why."""
+        return replace(self, notes=(*self.notes, *notes), **changes)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers all tensors hold together."""
+        return sum(tensor.size for tensor in self.tensors.values())
+
+    def required_tokenizer(self) -> ByteLevelBPE:
+        """The tokenizer; raises BadInput where the source has none."""
+        if self.tokenizer is None:
+            raise BadInput(f"{self.where}: has no tokenizer; import it with --tokenizer (gpt2, or a folder with one).")
+        return self.tokenizer
+
+
+def published_shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
+    """The tensors of a GPT-2 in the published names, orientation and order."""
+    d, v = config.n_embd, config.vocab_size
+    shapes: dict[str, tuple[int, ...]] = {"wte.weight": (v, d), "wpe.weight": (config.context_length, d)}
+    for layer in range(config.n_layer):
+        for name, shape in (
+            ("ln_1.weight", (d,)),
+            ("ln_1.bias", (d,)),
+            ("attn.c_attn.weight", (d, 3 * d)),
+            ("attn.c_attn.bias", (3 * d,)),
+            ("attn.c_proj.weight", (d, d)),
+            ("attn.c_proj.bias", (d,)),
+            ("ln_2.weight", (d,)),
+            ("ln_2.bias", (d,)),
+            ("mlp.c_fc.weight", (d, 4 * d)),
+            ("mlp.c_fc.bias", (4 * d,)),
+            ("mlp.c_proj.weight", (4 * d, d)),
+            ("mlp.c_proj.bias", (d,)),
+        ):
+            shapes[f"h.{layer}.{name}"] = shape
+    shapes |= {"ln_f.weight": (d,), "ln_f.bias": (d,)}
+    if not config.tie_word_embeddings:
+        shapes["lm_head.weight"] = (v, d)
+    return shapes
+
+
+def check_tensors(where: Path, config: GPT2Config, tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """The tensors in published order; raises BadInput that names what is missing, unknown, misshapen or no float."""
+    wanted = published_shapes(config)
+    if missing := [name for name in wanted if name not in tensors]:
+        raise BadInput(f"{where}: {_counted(missing)} missing, first of them {missing[0]}.")
+    if unknown := sorted(tensors.keys() - wanted.keys()):
+        raise BadInput(
+            f"{where}: {_counted(unknown)} of no GPT-2 of this config ({config.n_layer} layers), first of them"
+            f" {unknown[0]}."
+        )
+    for name, shape in wanted.items():
+        found = tensors[name]
+        if tuple(found.shape) != shape:
+            raise BadInput(
+                f"{where}: {name} has shape {list(found.shape)}, which disagrees with the config (wanted"
+                f" {list(shape)})."
+            )
+        if found.dtype not in FLOAT_TYPES and found.dtype not in QUANTIZED:
+            raise BadInput(f"{where}: {name} is of type {found.dtype}; weights are of {', '.join(FLOAT_TYPES)}.")
+    return {name: tensors[name] for name in wanted}
+
+
+def _counted(names: list[str]) -> str:
+    return "1 tensor is" if len(names) == 1 else f"{len(names)} tensors are"
