@@ -11,6 +11,7 @@ from gpt2lab.base.errors import BadInput
 from gpt2lab.base.files import read_json, whole_folder, write_json
 from gpt2lab.checkpoints.config_file import config_from_json, config_to_json
 from gpt2lab.checkpoints.formats.pickled_tensors import read_pickled_tensors
+from gpt2lab.checkpoints.provenance import PROVENANCE, read_provenance
 from gpt2lab.checkpoints.safetensors_files import map_safetensors, write_safetensors
 from gpt2lab.checkpoints.weights import Checkpoint, StoredTensor, check_tensors
 from gpt2lab.tokens.bpe import ByteLevelBPE
@@ -18,7 +19,6 @@ from gpt2lab.tokens.tokenizer_files import load_tokenizer
 
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 OLDER_WEIGHTS, OLDER_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
-PROVENANCE = "provenance.json"
 _BUFFERS = (".attn.bias", ".attn.masked_bias")  # causal masks that older files carry
 _TOKENIZER_FILES = ("merges.txt", "vocab.bpe", "tokenizer.json", "tokenizer.tiktoken")
 
@@ -37,14 +37,13 @@ def read_hugging_face(folder: Path) -> Checkpoint:
     tensors = _published(_tensors(files))
     if config.tie_word_embeddings:
         tensors.pop("lm_head.weight", None)
-    provenance = dict(read_json(folder / PROVENANCE)) if (folder / PROVENANCE).exists() else {}
     return Checkpoint(
         folder,
         "hugging_face",
         config,
         check_tensors(where, config, tensors),
         tokenizer,
-        provenance=provenance,
+        provenance=read_provenance(folder),
         files=(*files, folder / "config.json"),
     )
 
