@@ -61,7 +61,10 @@ def export_model(source: str | Path, out: Path, to: ExportFormat, dtype: ExportT
         raise BadOption(f"--out {out}: is the model itself; name another place.")
     checkpoint = open_model(source)
     own = own_type(checkpoint)
-    chosen = dtype or next((kind for kind in TYPES[to] if kind == own), "float32")
+    chosen: ExportType = "float32"
+    for kind in TYPES[to]:
+        if kind == (dtype or own):
+            chosen = kind
     if chosen != own:
         checkpoint = checkpoint.noted(f"The weights were {own}; they are {chosen} here.")
     _write(out, checkpoint, to, chosen)

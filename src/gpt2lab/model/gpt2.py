@@ -125,13 +125,17 @@ def attention_mask(new: int, seen: int, documents_BT: Tensor | None, device: tor
 
 
 class GPT2(nn.Module):
-    """GPT-2. Call it for logits, or `loss` for the mean cross-entropy in nats a token."""
+    """GPT-2. Call it for logits, or `loss` for the mean cross-entropy in nats a token.
+
+    Its weights mean nothing before `initialize` draws them or a checkpoint is loaded.
+    """
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.wpe = nn.Embedding(config.context_length, config.n_embd)
+        # Not nn.Embedding(...): its own drawing of numbers imports the whole compiler (2 s) on the meta device.
+        self.wte = nn.Embedding.from_pretrained(torch.zeros(config.vocab_size, config.n_embd), freeze=False)
+        self.wpe = nn.Embedding.from_pretrained(torch.zeros(config.context_length, config.n_embd), freeze=False)
         self.dropout = nn.Dropout(config.embd_pdrop)
         self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
