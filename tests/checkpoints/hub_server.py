@@ -59,14 +59,20 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        """Say nothing of clients that were killed."""
+
+
 @contextmanager
 def serve_hub() -> Iterator[Hub]:
     hub = Hub()
-    servers = [ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub, role)) for role in ("hub", "cdn")]
+    servers = [_Server(("127.0.0.1", 0), _handler(hub, role)) for role in ("hub", "cdn")]
     hub.address, hub.cdn_address = (f"http://127.0.0.1:{server.server_port}" for server in servers)
     threads = [threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}) for server in servers]
-    for server, thread in zip(servers, threads, strict=True):
-        server.daemon_threads = True
+    for thread in threads:
         thread.start()
     try:
         yield hub
@@ -80,6 +86,7 @@ def serve_hub() -> Iterator[Hub]:
 def _handler(hub: Hub, role: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def log_message(self, *_):
             pass
@@ -103,7 +110,8 @@ def _handler(hub: Hub, role: str) -> type[BaseHTTPRequestHandler]:
                 self.answer_as_hub([unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")])
 
         def answer_as_hub(self, parts):
-            if parts[:2] == ["api", "models"] and len(parts) == 6 and parts[4] == "revision":
+            place = parts[4] if parts[:2] == ["api", "models"] and len(parts) == 6 else None
+            if place in ("revision", "tree"):
                 model, revision, name = "/".join(parts[2:4]), parts[5], None
             elif len(parts) >= 5 and parts[2] == "resolve":
                 model, revision, name = "/".join(parts[:2]), parts[3], "/".join(parts[4:])
@@ -120,7 +128,10 @@ def _handler(hub: Hub, role: str) -> type[BaseHTTPRequestHandler]:
             if files is None:
                 self.refuse(404, "RevisionNotFound")
             elif name is None:
-                self.send(200, json.dumps(self.info(model, commit, files)).encode())
+                siblings = [*map(self.described, files, files.values())]
+                tree = [self.in_tree(entry) for entry in siblings]
+                info = {"id": model, "sha": commit, "siblings": siblings}
+                self.send(200, json.dumps(tree if place == "tree" else info).encode())
             elif model in hub.gated:
                 self.refuse(403, "GatedRepo")
             elif name not in files:
@@ -128,15 +139,17 @@ def _handler(hub: Hub, role: str) -> type[BaseHTTPRequestHandler]:
             else:
                 self.send_file(model, commit, name, files[name])
 
-        def info(self, model, commit, files):
-            siblings = []
-            for name, content in files.items():
-                entry = {"rfilename": name, "size": len(content), "blobId": git_sha1(content)}
-                if name.endswith(hub.large):
-                    entry["blobId"] = git_sha1(b"a pointer")
-                    entry["lfs"] = {"sha256": sha256(content), "size": len(content), "pointerSize": 135}
-                siblings.append(entry)
-            return {"id": model, "sha": commit, "siblings": siblings}
+        def described(self, name, content):
+            entry = {"rfilename": name, "size": len(content), "blobId": git_sha1(content)}
+            if name.endswith(hub.large):
+                entry["blobId"] = git_sha1(b"a pointer")
+                entry["lfs"] = {"sha256": sha256(content), "size": len(content), "pointerSize": 135}
+            return entry
+
+        def in_tree(self, entry):
+            """The same fact in the words of another end point."""
+            lfs = {"lfs": entry["lfs"] | {"oid": entry["lfs"]["sha256"]}} if "lfs" in entry else {}
+            return {"type": "file", "path": entry["rfilename"], "size": entry["size"], "oid": entry["blobId"]} | lfs
 
         def send_file(self, model, commit, name, content):
             headers = {"X-Repo-Commit": commit}

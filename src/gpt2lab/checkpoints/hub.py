@@ -441,12 +441,14 @@ def _explained(name: str, revision: str) -> Iterator[None]:
         with explain_full_disk(cache):
             yield
     except NoSpace:
-        raise
+        raise NoSpace(
+            f"{cache}: the disk is full; free some space and run the same command again, it goes on where it was."
+        ) from None
     except HFValidationError:
         raise BadOption(f"{name}: no name of the hub; those are OWNER/NAME.") from None
     except OfflineModeIsEnabled:
         raise BadInput(
-            f"{name}: not (wholly) in the cache ({cache}), and HF_HUB_OFFLINE forbids to fetch it; run once without."
+            f"{name}: not (wholly) in the cache ({cache}), and HF_HUB_OFFLINE forbids to fetch it; run once without it."
         ) from None
     except RevisionNotFoundError:
         raise BadInput(f"{name}: has no revision {revision}; name a branch, tag or commit of it.") from None
@@ -467,9 +469,9 @@ def _explained(name: str, revision: str) -> Iterator[None]:
             f"{name}: not (wholly) in the cache ({cache}), and {hub} can't be reached or broke off"
             f" ({str(error) or type(error).__name__}); with a network, the same command goes on where it was."
         ) from None
-    except PermissionError as error:
-        raise BadInput(
-            f"{error.filename}: can't be written or read ({error.strerror}); set HF_HOME to a folder of yours."
-        ) from None
     except OSError as error:
+        if error.filename is not None:
+            raise BadInput(
+                f"{error.filename}: can't be written or read ({error.strerror}); set HF_HOME to a folder of yours."
+            ) from None
         raise BadInput(f"{name}: {' '.join(str(error).split())}; run the same command again to go on.") from None
