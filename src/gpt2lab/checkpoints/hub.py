@@ -255,11 +255,7 @@ def _check(name: str, path: Path, expected: _File, thorough: bool) -> None:
         path.unlink()
         path = target
     path.unlink(missing_ok=True)
-    raise _damaged(name, path, expected)
-
-
-def _damaged(name: str, path: Path, expected: _File) -> BadInput:
-    return BadInput(
+    raise BadInput(
         f"{name}: {path} does not hold what the hub has (hash {expected.hash[:12]}...); it was deleted: run the same"
         " command again to fetch it anew."
     )
@@ -276,8 +272,7 @@ def _check_config(name: str, path: Path) -> None:
 def _fetch_large(name: str, commit: str, file: str, expected: _File, shown: Any) -> None:
     """Put a large file into the cache, going on where an earlier download was cut off.
 
-    The client of itself starts a download anew in each process (its partial file has a random name since 2.0), and
-    takes what comes without looking at its hash.
+    The client of itself starts anew in each process: since its version 2 its partial files have random names.
     """
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
@@ -309,9 +304,6 @@ def _fetch_large(name: str, commit: str, file: str, expected: _File, shown: Any)
                 displayed_filename=file,
                 tqdm_class=shown,
             )
-        if not expected.is_whole(partial):
-            partial.unlink()
-            raise _damaged(name, partial, expected)
         partial.rename(blob)
 
 
