@@ -70,7 +70,10 @@ class _Server(ThreadingHTTPServer):
 def serve_hub() -> Iterator[Hub]:
     hub = Hub()
     servers = [_Server(("127.0.0.1", 0), _handler(hub, role)) for role in ("hub", "cdn")]
-    hub.address, hub.cdn_address = (f"http://127.0.0.1:{server.server_port}" for server in servers)
+    # Another name, so that clients which tell hosts apart by name alone take them for two.
+    hub.address, hub.cdn_address = (
+        f"http://{host}:{server.server_port}" for host, server in zip(("127.0.0.1", "localhost"), servers, strict=True)
+    )
     threads = [threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}) for server in servers]
     for thread in threads:
         thread.start()

@@ -325,7 +325,7 @@ def test_wrong_bytes_of_a_small_file_are_deleted_and_fetched_anew(hub, cache, fi
     assert open_model(MODEL).provenance["revision"] == FIRST
 
 
-def test_a_server_without_ranges_and_a_partial_file_that_is_too_long_still_give_the_right_bytes(hub, cache, files):
+def test_partial_files_of_rubbish_and_servers_without_ranges_still_end_in_the_right_bytes(hub, cache, files):
     hub.publish(MODEL, files, FIRST)
     blob = blob_of(cache, files["model.safetensors"])
     blob.parent.mkdir(parents=True)
@@ -337,6 +337,14 @@ def test_a_server_without_ranges_and_a_partial_file_that_is_too_long_still_give_
 
     blob.unlink()
     partial.write_bytes(files["model.safetensors"] + b"more")
+    open_model(MODEL)
+    assert blob.read_bytes() == files["model.safetensors"]
+
+    blob.unlink()
+    partial.write_bytes(b"rubbish" * 100)
+    hub.ignores_ranges = False
+    with pytest.raises(BadInput, match="does not hold what the hub has"):
+        open_model(MODEL)
     open_model(MODEL)
     assert blob.read_bytes() == files["model.safetensors"]
 
@@ -381,6 +389,20 @@ def test_what_is_not_in_the_cache_cannot_be_had_offline(hub, cache, files, monke
     with pytest.raises(BadInput, match=rf"{MODEL}: not \(wholly\) in the cache .* HF_HUB_OFFLINE forbids"):
         open_model(MODEL)
     assert not hub.requests
+
+
+@pytest.mark.parametrize("lost", ["vocab.json", "model.safetensors"])
+def test_a_file_lost_from_the_cache_is_told_offline_and_fetched_later(hub, cache, files, monkeypatch, lost):
+    from huggingface_hub import constants
+
+    hub.publish(MODEL, files, FIRST)
+    (open_model(MODEL).where / lost).resolve().unlink()
+    go_offline(monkeypatch)
+    with pytest.raises(BadInput, match=rf"^{MODEL}: not \(wholly\) in the cache .*") as caught:
+        open_model(MODEL)
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    open_model(MODEL)
 
 
 def test_without_a_network_the_cache_serves_and_its_lack_is_told_at_once(hub, cache, files, monkeypatch):

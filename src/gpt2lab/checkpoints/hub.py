@@ -60,7 +60,7 @@ _PUBLISHED = {
 }
 _ALIASES = {name.partition("/")[2]: name for name in _PUBLISHED}
 
-_WORD = r"\w(?:[\w.-]*\w)?"
+_WORD = r"\w(?:[\w.-]{0,94}\w)?"  # the hub's own rule
 _NAME = re.compile(rf"(?P<owner>{_WORD})/{_WORD}", re.ASCII)
 _PATH_ENDINGS = (
     ".bin .ckpt .gguf .h5 .index .json .meta .msgpack .npz .onnx .ot .pt .pth .safetensors .tflite .zip".split()
@@ -288,9 +288,8 @@ def _fetch_large(name: str, commit: str, file: str, expected: _File, shown: Any)
     with WeakFileLock(lock):
         if blob.exists():
             return
-        size = expected.size or 0
         done = partial.stat().st_size if partial.exists() else 0
-        if done > size:
+        if expected.size is not None and done > expected.size:
             partial.unlink()
             done = 0
         with partial.open("ab") as handle:
@@ -300,7 +299,7 @@ def _fetch_large(name: str, commit: str, file: str, expected: _File, shown: Any)
                 resume_size=done,
                 # Compressed, a server may not give a range.
                 headers=build_hf_headers(headers=_user_agent() | {"accept-encoding": "identity"}),
-                expected_size=size,
+                expected_size=expected.size,
                 displayed_filename=file,
                 tqdm_class=shown,
             )
@@ -423,6 +422,7 @@ def _explained(name: str, revision: str) -> Iterator[None]:
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
+        LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -456,10 +456,11 @@ def _explained(name: str, revision: str) -> Iterator[None]:
         status = error.response.status_code
         remedy = "set HF_TOKEN to a token that may read it" if status in (401, 403) else "try again later"
         raise BadInput(f"{name}: {hub} answered with HTTP status {status}; {remedy}.") from None
-    except _http_error() as error:
+    except (LocalEntryNotFoundError, _http_error()) as error:
+        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
         raise BadInput(
-            f"{name}: not (wholly) in the cache ({cache}), and {hub} can't be reached or broke off"
-            f" ({str(error) or type(error).__name__}); with a network, the same command goes on where it was."
+            f"{name}: not (wholly) in the cache ({cache}), and {hub} can't be reached or broke off ({reason}); with a"
+            " network, the same command goes on where it was."
         ) from None
     except OSError as error:
         if error.filename is not None:
