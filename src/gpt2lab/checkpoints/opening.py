@@ -25,7 +25,10 @@ def open_model(source: str | Path, revision: str | None = None) -> Checkpoint:
             raise BadOption(f"--revision {revision}: {source} is a path; only models of the hub have revisions.")
         return _with_tokenizer(_reader(Path(source))(Path(source)))
     found = fetch_model(name, revision)
-    opened = _with_tokenizer(_reader(found.folder)(found.folder))
+    try:
+        opened = _with_tokenizer(_reader(found.folder)(found.folder))
+    except BadInput as error:
+        raise BadInput(f"{found.name}: {error}") from None
     return opened.noted(provenance={"hub": found.name, "revision": found.commit} | dict(opened.provenance))
 
 

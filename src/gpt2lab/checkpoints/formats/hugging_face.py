@@ -97,12 +97,12 @@ def _shards(folder: Path, index: str) -> dict[Path, list[str]]:
             raise BadInput(f"{folder / index}: names the shard {name!r}; a shard is a file of the same folder.")
         shards.setdefault(folder / name, []).append(tensor)
     home = folder.resolve()
-    # The hub's cache keeps a snapshot as links to ../../blobs.
-    inside = home.parent.parent if home.parent.name == "snapshots" else home
+    # The hub's cache keeps a snapshot as links to ../../blobs, or to those that its models share.
+    cached = [place / "blobs" for place in home.parents[1:3]] if home.parent.name == "snapshots" else []
     for shard in shards:
         if not shard.exists():
             raise BadInput(f"{shard}: no such file, though {index} names it; the download is not whole.")
-        if not shard.resolve().is_relative_to(inside):
+        if not any(shard.resolve().is_relative_to(place) for place in (home, *cached)):
             raise BadInput(
                 f"{shard}: a link to a file outside its folder ({shard.resolve()}); put the file itself here."
             )
