@@ -131,7 +131,7 @@ def _reading(
 def write_llm_c(path: Path, checkpoint: Checkpoint, dtype: Literal["float32", "bfloat16"] = "float32") -> None:
     """Write a folder with `model.bin` and, for decoding in llm.c, `gpt2_tokenizer.bin`; whole or not at all.
 
-    One tensor is in memory at a time. llm.c has no dropout, so the config's is not kept. Raises BadOption for what
+    One tensor is in memory at a time. llm.c has no dropout, so the config's is not kept. Raises BadInput for what
     llm.c's network can't be: another GELU than gelu_new, a head of its own, another epsilon, a token of more than 255
     bytes.
     """
@@ -141,7 +141,7 @@ def write_llm_c(path: Path, checkpoint: Checkpoint, dtype: Literal["float32", "b
     version = _VERSION_TO_WRITE[dtype]
     counts = (config.context_length, config.vocab_size, config.n_layer, config.n_head, config.n_embd, rows)
     if max(counts) > _LARGEST:
-        raise BadOption(f"{path}: {max(counts):,} is more than llm.c's header can hold.")
+        raise BadInput(f"{path}: {max(counts):,} is more than llm.c's header can hold.")
     with whole_folder(path) as folder:
         with (folder / WEIGHTS).open("wb") as handle:
             handle.write(_HEADER.pack(LLM_C_MAGIC, version, *counts, *[0] * (256 - 8)))
@@ -162,12 +162,12 @@ def _check_expressible(checkpoint: Checkpoint) -> None:
         ("layer_norm_epsilon", config.layer_norm_epsilon, 1e-5),
     ):
         if value != only:
-            raise BadOption(
+            raise BadInput(
                 f"{checkpoint.where}: {name} is {value}; llm.c's network has {only}, so it can't hold this one."
             )
     longest = max(map(len, checkpoint.required_tokenizer().token_bytes))
     if longest > _LONGEST_TOKEN:
-        raise BadOption(
+        raise BadInput(
             f"{checkpoint.where}: has a token of {longest} bytes; llm.c's tokenizer file holds up to {_LONGEST_TOKEN}."
         )
 
