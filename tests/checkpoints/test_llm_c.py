@@ -71,7 +71,7 @@ def test_what_is_written_is_llm_cs_file_to_the_byte(tmp_path, checkpoint, small_
 def test_there_and_back_nothing_is_lost(tmp_path, checkpoint, dtype):
     source = replace(checkpoint, tensors={name: t.of_type(dtype) for name, t in checkpoint.tensors.items()})
     write_llm_c(tmp_path / "out", source, dtype)
-    read = read_llm_c(tmp_path / "out" / "model.bin")
+    read = open_model(tmp_path / "out")
     assert read.config == source.config
     assert list(read.tensors) == list(source.tensors)
     for name, tensor in read.tensors.items():

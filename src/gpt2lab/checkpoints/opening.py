@@ -8,6 +8,7 @@ from gpt2lab.checkpoints.weights import Checkpoint, StoredTensor
 from gpt2lab.tokens.bpe import gpt2_tokenizer
 
 _NANOGPT_CHECKPOINT = "ckpt.pt"
+_LLM_C_WEIGHTS = "model.bin"  # as export writes them; llm.c's own folders have several
 _GPT2_VOCABULARIES = range(50_257, 50_305)  # as published, or padded to a multiple of 64 or 128
 
 
@@ -45,6 +46,9 @@ def _reader(path: Path) -> Callable[[Path], Checkpoint]:
             from gpt2lab.checkpoints.formats.nanogpt import read_nanogpt
 
             return lambda folder: read_nanogpt(folder / _NANOGPT_CHECKPOINT)
+        if (path / _LLM_C_WEIGHTS).exists():
+            reader = _reader_of_file(path / _LLM_C_WEIGHTS)
+            return lambda folder: reader(folder / _LLM_C_WEIGHTS)
         raise BadInput(
             f"{path}: no model in this folder (no config.json, no TensorFlow checkpoint, no {_NANOGPT_CHECKPOINT})."
         )

@@ -10,7 +10,7 @@ import mmap
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,12 +128,12 @@ def _reading(
     return lambda: np.frombuffer(mapped, dtype, int(np.prod(shape)), offset).reshape(shape)
 
 
-def write_llm_c(path: Path, checkpoint: Checkpoint, dtype: Literal["float32", "bfloat16"] = "float32") -> None:
+def write_llm_c(path: Path, checkpoint: Checkpoint, dtype: str = "float32") -> None:
     """Write a folder with `model.bin` and, for decoding in llm.c, `gpt2_tokenizer.bin`; whole or not at all.
 
-    One tensor is in memory at a time. llm.c has no dropout, so the config's is not kept. Raises BadInput for what
-    llm.c's network can't be: another GELU than gelu_new, a head of its own, another epsilon, a token of more than 255
-    bytes.
+    `dtype` is float32 or bfloat16; one tensor is in memory at a time. llm.c has no dropout, so the config's is not
+    kept. Raises BadInput for what llm.c's network can't be: another GELU than gelu_new, a head of its own, another
+    epsilon, a token of more than 255 bytes.
     """
     config, tokenizer = checkpoint.config, checkpoint.required_tokenizer()
     _check_expressible(checkpoint)

@@ -127,7 +127,8 @@ def _hyperparameters(folder: Path) -> tuple[Path, Mapping[str, Any]]:
     if (folder / _SHAPE).exists():
         files = [folder / _SHAPE]
     else:
-        files = [file for file in sorted(folder.glob("*.json")) if file.stat().st_size <= _LARGEST_SHAPE_FILE]
+        files = [file for file in sorted(folder.glob("*.json")) if file.is_file()]
+        files = [file for file in files if file.stat().st_size <= _LARGEST_SHAPE_FILE]
     found = {file: value for file in files if _tells_shape(value := read_json(file))}
     if not found:
         raise BadInput(
