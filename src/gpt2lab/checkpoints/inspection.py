@@ -19,6 +19,7 @@ HUB_NAMES = {"117M": "gpt2", "345M": "gpt2-medium", "762M": "gpt2-large", "1542M
 _SHAPES = {name: (size.n_layer, size.n_head, size.n_embd) for name, size in SIZES.items()} | {
     "distilgpt2": (6, 12, 768)
 }
+_MATRICES = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 _EMBEDDINGS = ("wte.weight", "wpe.weight", "lm_head.weight")
 
 _BLOCK = 1 << 17  # numbers at a time: as float32 they stay in a processor's cache for the three passes over them
@@ -335,20 +336,23 @@ def _equal_layers(checkpoint: Checkpoint, facts: Mapping[str, TensorFacts]) -> I
     equal: dict[tuple[int, int], list[str]] = {}
     for name, fact in facts.items():
         layer, kind = _layer_and_kind(name)
-        if layer is None or len(fact.shape) < 2 or fact.rms is None or _is_constant(fact):
+        if layer is None or kind not in _MATRICES or fact.rms is None or _is_constant(fact):
             continue
         # Read again only where the figures agree to the last bit.
         earlier = seen.setdefault((kind, fact.rms, fact.smallest, fact.largest), name)
         if earlier != name and np.array_equal(checkpoint.tensors[earlier].read(), checkpoint.tensors[name].read()):
             equal.setdefault((_layer_and_kind(earlier)[0] or 0, layer), []).append(kind)
-    for (first, second), kinds in equal.items():
-        whole = len(kinds) == 4  # all matrices of a layer
-        yield Suspicion(
-            "equal layers",
-            tuple(f"h.{layer}.{kind}" for layer in (first, second) for kind in kinds),
-            f"{'all matrices' if whole else 'the same'} in layers {first} and {second}",
-            "One was copied in place of the other, or the model was deepened by repeating layers.",
-        )
+    for whole in (True, False):
+        pairs = {pair: kinds for pair, kinds in equal.items() if (len(kinds) == len(_MATRICES)) == whole}
+        if pairs:
+            told = [f"{first} and {second}" for first, second in list(pairs)[:4]] + ["..."] * (len(pairs) > 4)
+            names = {f"h.{layer}.{kind}": None for pair, kinds in pairs.items() for layer in pair for kind in kinds}
+            yield Suspicion(
+                "equal layers",
+                tuple(names),
+                f"{'all matrices are' if whole else 'it is'} the same in layers {', '.join(told)}",
+                "One was copied in place of the other, or the model was deepened by repeating layers.",
+            )
 
 
 def _far_off(facts: Mapping[str, TensorFacts]) -> Iterator[Suspicion]:

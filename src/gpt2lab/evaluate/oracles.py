@@ -99,6 +99,8 @@ def read_ranks(path: Path, tokenizer: ByteLevelBPE) -> RecordedRanks:
         top_probabilities_NK = np.array([[probability for _, probability in row] for row in top], np.float64)
         if not isinstance(text, str) or not len(symbols) - 1 == len(real) == len(top) > 0:
             raise ValueError
+        if not top_probabilities_NK.size:
+            raise ValueError
     except (KeyError, TypeError, ValueError, OverflowError):
         raise BadInput(
             f"{path}: not GLTR's ranks: wanted are request.text, and in result one more of bpe_strings than of"
@@ -176,6 +178,6 @@ def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
 def _parsed(path: Path, data: bytes, line: int | None = None) -> Any:
     try:
         return json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         where = "" if line is None else f"line {line:,} is "
         raise BadInput(f"{path}: {where}not valid JSON ({error}).") from None

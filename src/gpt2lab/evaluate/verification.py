@@ -8,11 +8,12 @@ ranks: deep in the vocabulary a thousandth of a nat may hold several tokens.
 """
 
 import math
+import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -24,8 +25,10 @@ from gpt2lab.evaluate.oracles import OracleKind, RecordedLogits, RecordedRanks, 
 from gpt2lab.generate.language_model import LanguageModel
 from gpt2lab.model.gpt2 import GPT2
 
-Grade = Literal["the same model", "the same model in lower precision", "another model"]
-GRADES: tuple[Grade, ...] = ("the same model", "the same model in lower precision", "another model")
+Grade = Literal["the same model", "the same model in lower precision", "close, but not the same", "another model"]
+GRADES: tuple[Grade, ...] = get_args(Grade)
+VERIFIED = GRADES[:2]
+"""The grades of a model whose every difference is explained."""
 
 Precision = Literal["float32", "float16", "bfloat16", "q8_0"]
 
@@ -110,10 +113,7 @@ class FileVerification:
 
 @dataclass(frozen=True)
 class Verification:
-    """The verdict over all recorded files: the worst of theirs.
-
-    `verified`: every difference is explained, by float32 arithmetic and rounding or by the precision of the weights.
-    """
+    """The verdict over all recorded files: the worst of theirs. `precision` is that of the model's weights."""
 
     oracle: str
     grade: Grade
@@ -145,18 +145,18 @@ def verify_model(model: LanguageModel, oracle: Path) -> Verification:
 
     "the same model": no difference above SAME_NATS, 1e-3. The real model's logits are near -100, where a float32 is
     8e-6 wide, and its residual stream holds values in the thousands, so more than 2e-5 is to be expected.
-    "the same model in lower precision": a mean KL divergence up to ANOTHER_NATS, 1e-2. It is verified only if the
-    weights are numbers of a lower precision, and the divergence is at most about ten times the table's for float16 and
-    bfloat16, five times for q8_0. Where the weights are full float32 numbers, the record may be what is not, or there
-    is a fault as small as that: size alone can't tell.
-    "another model": anything else.
+    "the same model in lower precision": the weights are numbers of a lower precision, and the mean KL divergence is no
+    more than LOWER_PRECISION_NATS: about ten times the table's for float16 and bfloat16, five times for q8_0.
+    "close, but not the same": a divergence up to ANOTHER_NATS, 1e-2, that the weights' precision does not explain. Its
+    size alone can't tell a small fault from a record that was itself made in lower precision.
+    "another model": anything else. The first two are verified.
 
     Which GELU: the 117M's recorded logits that we know (poloclub/transformer-explainer) come from a float32 ONNX export
     of a network with the exact GELU, where GPT-2 has the tanh approximation. So a model with the tanh is compared
     under both where it doesn't fit such a file at once, and is the same if it fits under either. (That their file was
     made in float32 follows from the size of the model they serve, 630 MB; that it was made with that export, from
-    their code; neither could be tried.) GLTR's demo ranks were recorded in 2019 with the tanh. A model that fits only
-    when its exact GELU is replaced is another model: its config is wrong.
+    their code; neither could be tried.) GLTR's demo ranks were recorded with Hugging Face's GPT-2, which has the tanh.
+    A model that fits only when its own activation is replaced is otherwise not the same: its config is wrong.
 
     Raises BadInput for files of neither format, broken ones, those of another tokenizer, and a model whose logits are
     no numbers.
@@ -169,7 +169,7 @@ def verify_model(model: LanguageModel, oracle: Path) -> Verification:
             files.append(_verify_file(model, file, kind, precision))
             bar.advance()
     # Of several files with the worst grade, the reason is that of the one that differs most.
-    worst = max(files, key=lambda found: (GRADES.index(found.grade), not found.verified, found.largest))
+    worst = max(files, key=lambda found: (GRADES.index(found.grade), found.largest))
     return Verification(str(oracle), worst.grade, worst.verified, worst.reason, precision, tuple(files))
 
 
@@ -208,8 +208,10 @@ def verification_text(found: Verification) -> str:
         lines.append(f"{_counted(left_out, 'prompt')} longer than the model's context left out.")
     lines.append("")
     if len({file.grade for file in found.files}) > 1:
-        lines += [f"{Path(file.file).name}: {file.grade}. {file.reason}" for file in found.files]
-    lines.append(f"{'Verified' if found.verified else 'Not verified'}: {found.grade}. {found.reason}")
+        lines += [
+            line for file in found.files for line in _wrapped(f"{Path(file.file).name}: {file.grade}. {file.reason}")
+        ]
+    lines += _wrapped(f"{'Verified' if found.verified else 'Not verified'}: {found.grade}. {found.reason}")
     return "\n".join(lines)
 
 
@@ -251,7 +253,7 @@ def _verify_file(model: LanguageModel, file: Path, kind: OracleKind, precision: 
     wrong, right = model.network.config.activation_function, _OTHER_GELU[model.network.config.activation_function]
     return replace(
         found,
-        grade="another model",
+        grade="close, but not the same",
         verified=False,
         reason=f"Its weights are the recorded model's, but its activation_function should be {right}, not {wrong}.",
     )
@@ -281,31 +283,30 @@ def _graded(model: LanguageModel, file: Path, kind: OracleKind, precision: Preci
         texts = (_compare_text(model, read_ranks(file, model.tokenizer)),)
         largest = max(texts[0].largest_difference, texts[0].largest_rank_gap)
         kl = texts[0].kl
-    grade, verified, reason = _grade(largest, kl, precision)
+    grade, reason = _grade(largest, kl, precision)
+    verified = grade in VERIFIED
     return FileVerification(str(file), kind, grade, verified, reason, largest, kl, False, prompts, texts, left_out)
 
 
-def _grade(largest: float, kl: float, precision: Precision) -> tuple[Grade, bool, str]:
-    """The grade, whether it is a verification, and the sentence that says why."""
+def _grade(largest: float, kl: float, precision: Precision) -> tuple[Grade, str]:
+    """The grade, and the sentence that says why."""
     if largest <= SAME_NATS:
-        why = (
+        return "the same model", (
             f"The largest difference, beyond the record's own rounding, is {_nats(largest)} nats; float32 arithmetic"
             f" explains up to {SAME_NATS:g}."
         )
-        return "the same model", True, why
     measured = f"It differs by up to {_nats(largest)} nats, a mean KL divergence of {_nats(kl)}"
     if kl > ANOTHER_NATS:
-        return "another model", False, f"{measured}; even q8_0 weights make no more than {ANOTHER_NATS:g}."
+        return "another model", f"{measured}; even q8_0 weights make no more than {ANOTHER_NATS:g}."
     if precision == "float32":
-        why = (
-            f"{measured}, but its weights are full float32 numbers: the record was made in lower precision, or the"
-            " model has a small fault (positions, epsilon, a few weights), or was trained a little further."
+        return "close, but not the same", (
+            f"{measured}, and its weights are full float32 numbers: the record was made in lower precision, or the"
+            " model has a small fault (positions, epsilon, a few weights) or was trained a little further."
         )
-        return "the same model in lower precision", False, why
     limit = LOWER_PRECISION_NATS[precision]
-    explained = kl <= limit
-    why = f"which its {precision} weights explain" if explained else f"more than its {precision} weights explain"
-    return "the same model in lower precision", explained, f"{measured}, {why} (up to {limit:g})."
+    if kl > limit:
+        return "close, but not the same", f"{measured}, more than its {precision} weights explain ({limit:g})."
+    return "the same model in lower precision", f"{measured}, which its {precision} weights explain (up to {limit:g})."
 
 
 def _compare_prompts(model: LanguageModel, file: Path) -> tuple[tuple[PromptDifference, ...], int]:
@@ -446,6 +447,10 @@ def _nats(value: float) -> str:
     if value >= 100:
         return f"{value:.0f}"
     return f"{value:.2g}" if value >= 1e-3 or value == 0 else f"{value:.0e}"
+
+
+def _wrapped(line: str) -> list[str]:
+    return textwrap.wrap(line, 100, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _shortened(text: str, width: int) -> str:
