@@ -417,7 +417,8 @@ def _metadata(checkpoint: Checkpoint, tokenizer: ByteLevelBPE, dtype: GGUFType) 
     fillers = range(tokenizer.vocab_size, config.vocab_size)
     tokens = [*tokenizer.symbols, END_OF_TEXT, *(f"[PAD{n}]" for n in fillers)]
     kinds = [_NORMAL_TOKEN] * tokenizer.end_of_text + [_CONTROL_TOKEN] + [_UNUSED_TOKEN] * len(fillers)
-    hub = checkpoint.provenance.get("hub")
+    source = checkpoint.provenance.get("source_provenance", {})  # of an imported model
+    hub = checkpoint.provenance.get("hub") or (isinstance(source, dict) and source.get("hub"))
     pairs: list[tuple[str, int, Any]] = [
         ("general.architecture", _STRING, "gpt2"),
         ("general.type", _STRING, "model"),
@@ -437,10 +438,10 @@ def _metadata(checkpoint: Checkpoint, tokenizer: ByteLevelBPE, dtype: GGUFType) 
         ("tokenizer.ggml.token_type", _ARRAY, (_INT32, kinds)),
         ("tokenizer.ggml.merges", _ARRAY, (_STRING, tokenizer.merges)),
     ]
-    for role in ("bos", "eos", "unknown"):
-        pairs.append((f"tokenizer.ggml.{role}_token_id", _UINT32, tokenizer.end_of_text))
-    for role in ("bos", "eos"):
-        pairs.append((f"tokenizer.ggml.add_{role}_token", _BOOL, False))
+    pairs += [(f"tokenizer.ggml.{role}_token_id", _UINT32, tokenizer.end_of_text) for role in ("bos", "eos", "unknown")]
+    pairs += [(f"tokenizer.ggml.add_{role}_token", _BOOL, False) for role in ("bos", "eos")]
+    if hub:
+        pairs.append(("general.source.repo_url", _STRING, f"https://huggingface.co/{hub}"))
     if checkpoint.provenance:
         pairs.append((_PROVENANCE, _STRING, json.dumps(checkpoint.provenance, ensure_ascii=False)))
     return pairs
