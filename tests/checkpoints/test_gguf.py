@@ -18,7 +18,12 @@ from gpt2lab.checkpoints.weights import TRANSPOSED, Checkpoint, StoredTensor, pu
 from gpt2lab.model.config import GPT2Config
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
-TYPES = ("f32", "f16", "bf16", "q8_0")
+THEIR_TYPES = {
+    "float32": gguf.GGMLQuantizationType.F32,
+    "float16": gguf.GGMLQuantizationType.F16,
+    "bfloat16": gguf.GGMLQuantizationType.BF16,
+    "q8_0": gguf.GGMLQuantizationType.Q8_0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +41,7 @@ def checkpoint(small_model, tmp_path_factory):
 
 @pytest.fixture
 def file(checkpoint, tmp_path):
-    write_gguf(tmp_path / "small.gguf", checkpoint, "f32")
+    write_gguf(tmp_path / "small.gguf", checkpoint, "float32")
     return tmp_path / "small.gguf"
 
 
@@ -55,7 +60,7 @@ def assert_same_numbers(one, other):
         np.testing.assert_array_equal(tensor.read(), other.tensors[name].read(), err_msg=name)
 
 
-def test_f32_goes_through_gguf_and_a_model_folder_without_loss(checkpoint, file, tmp_path):
+def test_float32_goes_through_gguf_and_a_model_folder_without_loss(checkpoint, file, tmp_path):
     opened = read_gguf(file)
     assert (opened.format, opened.config, opened.notes) == ("gguf", checkpoint.config, ())
     assert opened.tokenizer.sha256 == checkpoint.tokenizer.sha256
@@ -64,11 +69,11 @@ def test_f32_goes_through_gguf_and_a_model_folder_without_loss(checkpoint, file,
     assert opened.provenance["source_provenance"] == checkpoint.provenance
     assert_same_numbers(opened, checkpoint)
     write_hugging_face(tmp_path / "folder", opened)
-    write_gguf(tmp_path / "again.gguf", replace(read_hugging_face(tmp_path / "folder"), where=file), "f32")
+    write_gguf(tmp_path / "again.gguf", replace(read_hugging_face(tmp_path / "folder"), where=file), "float32")
     assert_same_numbers(read_gguf(tmp_path / "again.gguf"), checkpoint)
 
 
-@pytest.mark.parametrize("dtype", ["f16", "bf16", "q8_0"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "q8_0"])
 def test_a_file_of_any_type_written_again_has_the_same_bytes(checkpoint, dtype, tmp_path):
     first, second = tmp_path / "first.gguf", tmp_path / "second.gguf"
     write_gguf(first, checkpoint, dtype)
@@ -80,7 +85,7 @@ def test_a_file_of_any_type_written_again_has_the_same_bytes(checkpoint, dtype, 
     assert first.read_bytes() == second.read_bytes()
 
 
-@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("dtype", THEIR_TYPES)
 def test_the_gguf_package_reads_the_same_names_shapes_and_numbers(checkpoint, dtype, tmp_path):
     write_gguf(tmp_path / "small.gguf", checkpoint, dtype)
     theirs = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "small.gguf").tensors}
@@ -89,7 +94,7 @@ def test_the_gguf_package_reads_the_same_names_shapes_and_numbers(checkpoint, dt
         their = theirs[gguf_name(name)]
         values = tensor.read().T if name.endswith(TRANSPOSED) else tensor.read()
         vector = values.ndim == 1 or name == "wpe.weight"
-        kind = gguf.GGMLQuantizationType[{"f32": "F32"}.get(dtype, dtype.upper()) if not vector else "F32"]
+        kind = THEIR_TYPES["float32" if vector else dtype]
         assert their.tensor_type == kind, name
         assert tuple(their.shape) == values.shape[::-1], name
         np.testing.assert_array_equal(
@@ -98,7 +103,7 @@ def test_the_gguf_package_reads_the_same_names_shapes_and_numbers(checkpoint, dt
         )
 
 
-def test_rows_that_q8_0_cannot_divide_become_f16(small_tokenizer, tmp_path):
+def test_rows_that_q8_0_cannot_divide_become_float16(small_tokenizer, tmp_path):
     config = GPT2Config(small_tokenizer.vocab_size, 8, n_layer=1, n_head=2, n_embd=24)
     made = random_checkpoint(config, small_tokenizer, tmp_path / "made")
     write_gguf(tmp_path / "made.gguf", made, "q8_0")
@@ -111,7 +116,7 @@ def test_rows_that_q8_0_cannot_divide_become_f16(small_tokenizer, tmp_path):
 def test_an_untied_head_and_fillers_of_the_vocabulary_come_back(small_tokenizer, tmp_path):
     config = GPT2Config(384, 8, n_layer=1, n_head=2, n_embd=32, tie_word_embeddings=False, layer_norm_epsilon=3e-6)
     made = random_checkpoint(config, small_tokenizer, tmp_path / "made")
-    write_gguf(tmp_path / "made.gguf", made, "f32")
+    write_gguf(tmp_path / "made.gguf", made, "float32")
     opened = read_gguf(tmp_path / "made.gguf")
     assert opened.config == config
     assert opened.tokenizer.vocab_size == 320
@@ -164,7 +169,9 @@ def test_q8_0_has_the_bytes_of_the_gguf_package():
     assert pack_q8_0(unpacked[known]).tobytes() == packed[known].tobytes()
 
 
-@pytest.mark.parametrize(("dtype", "number"), [("f32", np.nan), ("f16", 70_000), ("bf16", np.inf), ("q8_0", 1e9)])
+@pytest.mark.parametrize(
+    ("dtype", "number"), [("float32", np.nan), ("float16", 70_000), ("bfloat16", np.inf), ("q8_0", 1e9)]
+)
 def test_numbers_that_a_type_cannot_hold_are_named_and_nothing_is_written(checkpoint, dtype, number, tmp_path):
     spoilt = checkpoint.tensors["h.1.mlp.c_fc.weight"].read().copy()
     spoilt[63, 200] = number
@@ -192,12 +199,12 @@ def test_a_full_disk_leaves_the_older_file(checkpoint, file):
 def test_what_llama_cpp_would_compute_otherwise_is_not_exported(checkpoint, small_tokenizer, tmp_path):
     exact = replace(checkpoint, config=replace(checkpoint.config, activation_function="gelu"))
     with pytest.raises(BadInput, match="the tanh approximation"):
-        write_gguf(tmp_path / "x.gguf", exact, "f32")
+        write_gguf(tmp_path / "x.gguf", exact, "float32")
     other = replace(checkpoint, tokenizer=ByteLevelBPE(small_tokenizer.merges, r"\s+|\S+"))
     with pytest.raises(BadInput, match="knows patterns only by name"):
-        write_gguf(tmp_path / "x.gguf", other, "f32")
+        write_gguf(tmp_path / "x.gguf", other, "float32")
     with pytest.raises(BadInput, match="has no tokenizer"):
-        write_gguf(tmp_path / "x.gguf", replace(checkpoint, tokenizer=None), "f32")
+        write_gguf(tmp_path / "x.gguf", replace(checkpoint, tokenizer=None), "float32")
 
 
 def written_by_the_package(path, *, change=lambda writer: None, tensors=None, architecture="gpt2", **numbers):

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,6 @@ from gpt2lab.checkpoints.weights import (
 )
 from gpt2lab.model.config import GPT2Config
 from gpt2lab.tokens.bpe import END_OF_TEXT, SPLIT_PATTERN, ByteLevelBPE
-
-GGUFType = Literal["f32", "f16", "bf16", "q8_0"]
 
 _MAGIC = b"GGUF"
 _VERSION = 3
@@ -54,13 +52,8 @@ _OTHER_TYPES |= {21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26
 _OTHER_TYPES |= {29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4"}
 _TYPE_NUMBERS = {name: number for number, name in _TYPES.items()}
 
-# What the user calls a type: its name here, and `general.file_type` of a file whose matrices are of it (llama.h).
-_FILE_TYPES: dict[str, tuple[str, int]] = {
-    "f32": ("float32", 0),
-    "f16": ("float16", 1),
-    "q8_0": ("q8_0", 7),
-    "bf16": ("bfloat16", 32),
-}
+# `general.file_type` of a file whose matrices are of a type (llama.h).
+_FILE_TYPES = {"float32": 0, "float16": 1, "q8_0": 7, "bfloat16": 32}
 
 _PARTS = {
     "ln_1": "attn_norm",
@@ -346,12 +339,13 @@ def _provenance_of(metadata: Metadata) -> dict[str, Any]:
 # Writing
 
 
-def write_gguf(path: Path, checkpoint: Checkpoint, dtype: GGUFType) -> None:
+def write_gguf(path: Path, checkpoint: Checkpoint, dtype: str) -> None:
     """Write a file that llama.cpp loads, whole or not at all, holding a quarter of a megabyte of it at a time.
 
-    As llama.cpp's converter does: matrices and token embeddings are of `dtype`, all else is f32; where rows are no
-    multiple of 32, q8_0 becomes f16. Raises BadInput for what GGUF or llama.cpp has no place for: a tokenizer with a
-    split pattern of its own, the exact GELU, numbers that are not finite in `dtype`; NoSpace when the disk is full.
+    `dtype` is one of FLOAT_TYPES or q8_0. As llama.cpp's converter does: matrices and token embeddings are of that
+    type, all else is float32; where rows are no multiple of 32, q8_0 becomes float16. Raises BadInput for what GGUF or
+    llama.cpp has no place for (a tokenizer with a split pattern of its own, the exact GELU) and for numbers that are
+    not finite in `dtype`; NoSpace when the disk is full.
     """
     tokenizer = checkpoint.required_tokenizer()
     if tokenizer.split_pattern != SPLIT_PATTERN:
@@ -373,11 +367,11 @@ def write_gguf(path: Path, checkpoint: Checkpoint, dtype: GGUFType) -> None:
             handle.write(bytes(-_bytes_of(tensor.shape, stored_type) % _ALIGNMENT))
 
 
-def _type_of(name: str, tensor: StoredTensor, dtype: GGUFType) -> str:
+def _type_of(name: str, tensor: StoredTensor, dtype: str) -> str:
     if len(tensor.shape) < 2 or name == "wpe.weight":
         return "float32"
     rows = tensor.shape[::-1] if name.endswith(TRANSPOSED) else tensor.shape
-    return "float16" if dtype == "q8_0" and rows[-1] % BLOCK else _FILE_TYPES[dtype][0]
+    return "float16" if dtype == "q8_0" and rows[-1] % BLOCK else dtype
 
 
 def _encoded(where: Path, name: str, tensor: StoredTensor, stored_type: str) -> Iterator[NDArray[Any]]:
@@ -411,7 +405,7 @@ def _float_encoder(float_type: str) -> Callable[[NDArray[np.float32]], NDArray[A
 _ENCODERS = {name: _float_encoder(name) for name in FLOAT_TYPES} | {"q8_0": pack_q8_0}
 
 
-def _metadata(checkpoint: Checkpoint, tokenizer: ByteLevelBPE, dtype: GGUFType) -> list[tuple[str, int, Any]]:
+def _metadata(checkpoint: Checkpoint, tokenizer: ByteLevelBPE, dtype: str) -> list[tuple[str, int, Any]]:
     """Key, type and value, in the converter's order."""
     config = checkpoint.config
     fillers = range(tokenizer.vocab_size, config.vocab_size)
@@ -430,7 +424,7 @@ def _metadata(checkpoint: Checkpoint, tokenizer: ByteLevelBPE, dtype: GGUFType) 
         ("gpt2.feed_forward_length", _UINT32, 4 * config.n_embd),
         ("gpt2.attention.head_count", _UINT32, config.n_head),
         ("gpt2.attention.layer_norm_epsilon", _FLOAT32, config.layer_norm_epsilon),
-        ("general.file_type", _UINT32, _FILE_TYPES[dtype][1]),
+        ("general.file_type", _UINT32, _FILE_TYPES[dtype]),
         ("general.quantization_version", _UINT32, 2),
         ("tokenizer.ggml.model", _STRING, "gpt2"),
         ("tokenizer.ggml.pre", _STRING, _PRE_TOKENIZER),
