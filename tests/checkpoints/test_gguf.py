@@ -230,8 +230,11 @@ def written_by_the_package(path, *, change=lambda writer: None, tensors=None, ar
     return path
 
 
-def test_a_file_without_a_tokenizer_opens(tmp_path):
-    opened = read_gguf(written_by_the_package(tmp_path / "x.gguf"))
+@pytest.mark.parametrize("alignment", [1, 8, 64])
+def test_a_file_without_a_tokenizer_opens_at_any_alignment(alignment, tmp_path):
+    change = lambda writer: writer.add_custom_alignment(alignment)  # noqa: E731
+    opened = read_gguf(written_by_the_package(tmp_path / "x.gguf", change=change))
+    assert all((tensor.read() == 1).all() for tensor in opened.tensors.values())
     assert opened.tokenizer is None
     assert opened.config == GPT2Config(300, 8, n_layer=1, n_head=2, n_embd=32)
 
@@ -316,6 +319,7 @@ GPT2 = text(b"general.architecture") + struct.pack("<I", 8) + text(b"gpt2")
         (START + struct.pack("<QQ", 0, 1) + text(b"k") + struct.pack("<IIQ", 9, 4, 2**62), "bytes are promised"),
         (START + struct.pack("<QQ", 0, 1) + text(b"k") + struct.pack("<IIQ", 9, 9, 2**62), "elements of the type 9"),
         (START + struct.pack("<QQ", 0, 2) + 2 * GPT2, "comes a second time"),
+        (START + struct.pack("<QQ", 0, 1) + text(b"a\nb") + bytes(9), r"a name is 'a\\nb'"),
         (START + struct.pack("<QQ", 1, 1) + GPT2 + text(b"t") + struct.pack("<IQQ", 2**31, 0, 0), "dimensions"),
         (
             START + struct.pack("<QQ", 1, 1) + GPT2 + text(b"t") + struct.pack("<IQQIQ", 2, 2**60, 2**60, 0, 0),

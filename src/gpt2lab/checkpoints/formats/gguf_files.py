@@ -1,18 +1,11 @@
-"""GGUF, the files of llama.cpp: read and written without its library, one tensor at a time.
+"""GGUF, the files of llama.cpp: a GPT-2 read and written without its library, one tensor at a time.
 
-Names, metadata and types are those of llama.cpp's own `convert_hf_to_gguf.py`. (The package gguf needs 2.5 s to read
-the header of a file with GPT-2's tokenizer, which has 100,000 strings; here it takes 0.1 s.)
-
-Layout, little-endian: "GGUF", version, number of tensors, number of metadata pairs; the pairs (key, type, value); for
-each tensor its name, dimensions (innermost first), type and offset; padding; the tensors, each from a multiple of 32.
-Matrices are held as PyTorch's Linear has them, [out, in].
+Names, metadata and types are those of llama.cpp's own `convert_hf_to_gguf.py`. Matrices are held as PyTorch's Linear
+has them, [out, in].
 """
 
 import json
-import mmap
-import struct
 from collections.abc import Callable, Iterator, Mapping
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +14,16 @@ from numpy.typing import NDArray
 
 from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.base.files import whole_file
-from gpt2lab.checkpoints.formats.q8_0 import BLOCK, BLOCK_BYTES, pack_q8_0, unpack_q8_0
+from gpt2lab.checkpoints.formats.gguf_layout import (
+    Metadata,
+    bytes_of,
+    header_bytes,
+    hold_the_same,
+    padding,
+    read_layout,
+    stored_tensor,
+)
+from gpt2lab.checkpoints.formats.q8_0 import BLOCK, pack_q8_0
 from gpt2lab.checkpoints.weights import (
     FLOAT_TYPES,
     TRANSPOSED,
@@ -33,24 +35,7 @@ from gpt2lab.checkpoints.weights import (
 from gpt2lab.model.config import GPT2Config
 from gpt2lab.tokens.bpe import END_OF_TEXT, SPLIT_PATTERN, ByteLevelBPE
 
-_MAGIC = b"GGUF"
-_VERSION = 3
-_READ_VERSIONS = (2, 3)
-_ALIGNMENT = 32
-_MOST_DIMENSIONS = 4
 _CHUNK_BYTES = 1 << 18  # of float32 numbers converted at a time
-
-# Types of metadata: number in the file, struct's letter.
-_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_UINT32, _INT32, _FLOAT32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
-
-# Types of tensors (ggml.h): number in the file, name. Those of _TYPES are read here.
-_TYPES = {0: "float32", 1: "float16", 8: "q8_0", 30: "bfloat16"}
-_OTHER_TYPES = {2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K"}
-_OTHER_TYPES |= {14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL"}
-_OTHER_TYPES |= {21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64"}
-_OTHER_TYPES |= {29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4"}
-_TYPE_NUMBERS = {name: number for number, name in _TYPES.items()}
 
 # `general.file_type` of a file whose matrices are of a type (llama.h).
 _FILE_TYPES = {"float32": 0, "float16": 1, "q8_0": 7, "bfloat16": 32}
@@ -72,8 +57,6 @@ _PRE_TOKENIZER = "gpt-2"
 _PROVENANCE = "gpt2lab.provenance"
 """Metadata of our own: what the model folder's provenance.json said, as JSON."""
 
-Metadata = dict[str, Any]
-
 
 def gguf_name(name: str) -> str:
     """What GGUF calls a tensor of the published name."""
@@ -94,16 +77,16 @@ def read_gguf(path: Path) -> Checkpoint:
     Raises BadInput that names another architecture or type, a tokenizer that is not of GPT-2's layout, a file that is
     cut short or promises more than it holds, and what disagrees.
     """
-    header = _Header(path)
-    metadata, found = _read_header(header)
+    file = read_layout(path)
+    metadata = file.metadata
     architecture = metadata.get("general.architecture")
     if architecture != "gpt2":
         raise BadInput(f"{path}: a model of the architecture {architecture!r}; only gpt2 is read.")
     if (parts := metadata.get("split.count", 1)) != 1:
         raise BadInput(f"{path}: one of the {parts} files of a split model; join them with llama-gguf-split --merge.")
-    tensors = {name: _stored(header, name, *place) for name, place in found.items()}
+    tensors = {name: stored_tensor(file, name) for name in file.places}
     notes = []
-    if "output.weight" in tensors and _same_bytes(header, found["output.weight"], found.get("token_embd.weight")):
+    if hold_the_same(file, "output.weight", "token_embd.weight"):
         del tensors["output.weight"]
         notes.append("It holds token_embd.weight a second time as output.weight; the head was taken as tied.")
     config = _config(path, metadata, tensors)
@@ -122,125 +105,6 @@ def read_gguf(path: Path) -> Checkpoint:
     )
 
 
-class _Header:
-    """What a file starts with, taken off piece by piece and never beyond its end."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            with path.open("rb") as handle:
-                self.data = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY)
-        except (OSError, ValueError) as error:  # ValueError: an empty file
-            raise BadInput(f"{path}: can't be read ({error}).") from None
-        self.at = 0
-
-    def broken(self, what: str) -> BadInput:
-        return BadInput(f"{self.path}: at byte {self.at:,} {what}; not a whole GGUF file.")
-
-    def take(self, size: int, count: int = 1) -> int:
-        """Step over `count` things of at least `size` bytes; gives where they begin."""
-        if size * count > len(self.data) - self.at:
-            raise self.broken(f"{size * count:,} bytes are promised where {len(self.data) - self.at:,} are left")
-        self.at += size * count
-        return self.at - size * count
-
-    def number(self, letter: str) -> Any:
-        form = struct.Struct("<" + letter)
-        return form.unpack_from(self.data, self.take(form.size))[0]
-
-    def text(self) -> str:
-        length = self.number("Q")
-        start = self.take(length)
-        return self.data[start : start + length].decode("utf-8", "replace")
-
-    def value(self) -> Any:
-        kind = self.number("I")
-        if kind == _STRING:
-            return self.text()
-        if kind == _ARRAY:
-            return self._array(self.number("I"), self.number("Q"))
-        if kind in _NUMBERS:
-            return self.number(_NUMBERS[kind])
-        raise self.broken(f"a value has the unknown type {kind}")
-
-    def _array(self, kind: int, count: int) -> list[str] | NDArray[Any]:
-        if kind in _NUMBERS:
-            form = np.dtype(_NUMBERS[kind]).newbyteorder("<")
-            return np.ndarray(count, form, self.data, self.take(form.itemsize, count))
-        if kind != _STRING:
-            raise self.broken(f"a list has elements of the type {kind}")
-        start = self.take(8, count)  # each string has a length at least
-        self.at = start
-        return [self.text() for _ in range(count)]
-
-
-# shape as in numpy (outermost first), number of the type, where its bytes begin
-Place = tuple[tuple[int, ...], int, int]
-
-
-def _read_header(header: _Header) -> tuple[Metadata, dict[str, Place]]:
-    if header.data[:4] != _MAGIC:
-        raise BadInput(f"{header.path}: not a GGUF file.")
-    header.take(4)
-    version = header.number("I")
-    if version not in _READ_VERSIONS:
-        if version and version & 0xFFFF == 0:
-            raise BadInput(f"{header.path}: a big-endian GGUF file; convert the model for little-endian machines.")
-        raise BadInput(f"{header.path}: GGUF version {version}; versions 2 and 3 are read. Convert the model anew.")
-    tensor_count, pair_count = header.number("Q"), header.number("Q")
-    start = header.take(12, pair_count)  # a key's length and a type at least; so a false count is told at once
-    header.at = start
-    metadata: Metadata = {}
-    for _ in range(pair_count):
-        key = header.text()
-        if key in metadata:
-            raise header.broken(f"{key} comes a second time")
-        metadata[key] = header.value()
-    start = header.take(24, tensor_count)
-    header.at = start
-    places: dict[str, Place] = {}
-    for _ in range(tensor_count):
-        name, dimensions = header.text(), header.number("I")
-        if name in places or dimensions > _MOST_DIMENSIONS:
-            raise header.broken(f"{name} has {dimensions} dimensions" if name not in places else f"{name} comes again")
-        shape = tuple(header.number("Q") for _ in range(dimensions))[::-1]
-        places[name] = (shape, header.number("I"), header.number("Q"))
-    alignment = metadata.get("general.alignment", _ALIGNMENT)
-    if not isinstance(alignment, int) or alignment < 1:
-        raise header.broken(f"general.alignment is {alignment!r}")
-    start = header.at + -header.at % alignment
-    return metadata, {name: (shape, kind, start + offset) for name, (shape, kind, offset) in places.items()}
-
-
-def _bytes_of(shape: tuple[int, ...], dtype: str) -> int:
-    return prod(shape) // BLOCK * BLOCK_BYTES if dtype == "q8_0" else prod(shape) * FLOAT_TYPES[dtype].itemsize
-
-
-def _stored(header: _Header, name: str, shape: tuple[int, ...], kind: int, start: int) -> StoredTensor:
-    path, data = header.path, header.data
-    if kind not in _TYPES:
-        told = _OTHER_TYPES.get(kind, f"number {kind}")
-        raise BadInput(
-            f"{path}: {name} is of type {told}; F32, F16, BF16 and Q8_0 are read. Take a file of one of them."
-        )
-    dtype = _TYPES[kind]
-    if dtype == "q8_0" and (not shape or shape[-1] % BLOCK):
-        raise BadInput(f"{path}: {name} is of type Q8_0, but its rows are no multiple of {BLOCK} ({list(shape)}).")
-    end = start + _bytes_of(shape, dtype)
-    if end > len(data):
-        raise BadInput(f"{path}: cut short: {name} ends at byte {end:,}, the file at {len(data):,}. Fetch it again.")
-
-    def read_floats() -> NDArray[Any]:
-        array = np.frombuffer(data, FLOAT_TYPES[dtype], prod(shape), start).reshape(shape)
-        return array if array.flags.aligned else array.copy()
-
-    def read_q8_0() -> NDArray[Any]:
-        packed = np.frombuffer(data, np.uint8, end - start, start)
-        return unpack_q8_0(packed.reshape(-1, BLOCK_BYTES), shape)
-
-    return StoredTensor(shape, dtype, read_q8_0 if dtype == "q8_0" else read_floats)
-
-
 def _published(config: GPT2Config, tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     """The tensors by their published names and in that orientation; those that have none stay as they are."""
     names = {gguf_name(name): name for name in published_shapes(config)}
@@ -250,17 +114,6 @@ def _published(config: GPT2Config, tensors: Mapping[str, StoredTensor]) -> dict[
         turned = name.endswith(TRANSPOSED) and len(tensor.shape) == 2
         published[name] = tensor.transposed() if turned else tensor
     return published
-
-
-def _same_bytes(header: _Header, one: Place, other: Place | None) -> bool:
-    if other is None or one[:2] != other[:2]:
-        return False
-    size = _bytes_of(one[0], _TYPES[one[1]])
-    for at in range(0, size, _CHUNK_BYTES):
-        step = min(_CHUNK_BYTES, size - at)
-        if header.data[one[2] + at : one[2] + at + step] != header.data[other[2] + at : other[2] + at + step]:
-            return False
-    return True
 
 
 def _config(path: Path, metadata: Metadata, tensors: Mapping[str, StoredTensor]) -> GPT2Config:
@@ -358,20 +211,27 @@ def write_gguf(path: Path, checkpoint: Checkpoint, dtype: str) -> None:
             f"{checkpoint.where}: its activation is the exact GELU; llama.cpp's gpt2 computes the tanh approximation"
             " (gelu_new) only, and would give other logits. There is no GGUF of this model."
         )
-    tensors = [(name, tensor, _type_of(name, tensor, dtype)) for name, tensor in checkpoint.tensors.items()]
+    stored_types = {name: _type_of(name, tensor, dtype) for name, tensor in checkpoint.tensors.items()}
+    places = {
+        gguf_name(name): (_shape_in_file(name, tensor), stored_types[name])
+        for name, tensor in checkpoint.tensors.items()
+    }
     with whole_file(path) as handle:
-        handle.write(_header_bytes(_metadata(checkpoint, tokenizer, dtype), tensors))
-        for name, tensor, stored_type in tensors:
-            for chunk in _encoded(checkpoint.where, name, tensor, stored_type):
+        handle.write(header_bytes(_metadata(checkpoint, tokenizer, dtype), places))
+        for name, tensor in checkpoint.tensors.items():
+            for chunk in _encoded(checkpoint.where, name, tensor, stored_types[name]):
                 handle.write(chunk.data)
-            handle.write(bytes(-_bytes_of(tensor.shape, stored_type) % _ALIGNMENT))
+            handle.write(padding(bytes_of(tensor.shape, stored_types[name])))
+
+
+def _shape_in_file(name: str, tensor: StoredTensor) -> tuple[int, ...]:
+    return tensor.shape[::-1] if name.endswith(TRANSPOSED) else tensor.shape
 
 
 def _type_of(name: str, tensor: StoredTensor, dtype: str) -> str:
     if len(tensor.shape) < 2 or name == "wpe.weight":
         return "float32"
-    rows = tensor.shape[::-1] if name.endswith(TRANSPOSED) else tensor.shape
-    return "float16" if dtype == "q8_0" and rows[-1] % BLOCK else dtype
+    return "float16" if dtype == "q8_0" and _shape_in_file(name, tensor)[-1] % BLOCK else dtype
 
 
 def _encoded(where: Path, name: str, tensor: StoredTensor, stored_type: str) -> Iterator[NDArray[Any]]:
@@ -405,40 +265,41 @@ def _float_encoder(float_type: str) -> Callable[[NDArray[np.float32]], NDArray[A
 _ENCODERS = {name: _float_encoder(name) for name in FLOAT_TYPES} | {"q8_0": pack_q8_0}
 
 
-def _metadata(checkpoint: Checkpoint, tokenizer: ByteLevelBPE, dtype: str) -> list[tuple[str, int, Any]]:
-    """Key, type and value, in the converter's order."""
+def _metadata(checkpoint: Checkpoint, tokenizer: ByteLevelBPE, dtype: str) -> Metadata:
+    """What the converter says, in its order, and where the model comes from."""
     config = checkpoint.config
     fillers = range(tokenizer.vocab_size, config.vocab_size)
-    tokens = [*tokenizer.symbols, END_OF_TEXT, *(f"[PAD{n}]" for n in fillers)]
-    kinds = [_NORMAL_TOKEN] * tokenizer.end_of_text + [_CONTROL_TOKEN] + [_UNUSED_TOKEN] * len(fillers)
+    kinds = np.full(config.vocab_size, _NORMAL_TOKEN, np.int32)
+    kinds[tokenizer.end_of_text] = _CONTROL_TOKEN
+    kinds[tokenizer.vocab_size :] = _UNUSED_TOKEN
     source = checkpoint.provenance.get("source_provenance", {})  # of an imported model
     hub = checkpoint.provenance.get("hub") or (isinstance(source, dict) and source.get("hub"))
-    pairs: list[tuple[str, int, Any]] = [
-        ("general.architecture", _STRING, "gpt2"),
-        ("general.type", _STRING, "model"),
-        ("general.name", _STRING, str(hub or checkpoint.where.resolve().name.removesuffix(".gguf"))),
-        ("general.size_label", _STRING, _size_label(checkpoint.parameters)),
-        ("gpt2.block_count", _UINT32, config.n_layer),
-        ("gpt2.context_length", _UINT32, config.context_length),
-        ("gpt2.embedding_length", _UINT32, config.n_embd),
-        ("gpt2.feed_forward_length", _UINT32, 4 * config.n_embd),
-        ("gpt2.attention.head_count", _UINT32, config.n_head),
-        ("gpt2.attention.layer_norm_epsilon", _FLOAT32, config.layer_norm_epsilon),
-        ("general.file_type", _UINT32, _FILE_TYPES[dtype]),
-        ("general.quantization_version", _UINT32, 2),
-        ("tokenizer.ggml.model", _STRING, "gpt2"),
-        ("tokenizer.ggml.pre", _STRING, _PRE_TOKENIZER),
-        ("tokenizer.ggml.tokens", _ARRAY, (_STRING, tokens)),
-        ("tokenizer.ggml.token_type", _ARRAY, (_INT32, kinds)),
-        ("tokenizer.ggml.merges", _ARRAY, (_STRING, tokenizer.merges)),
-    ]
-    pairs += [(f"tokenizer.ggml.{role}_token_id", _UINT32, tokenizer.end_of_text) for role in ("bos", "eos", "unknown")]
-    pairs += [(f"tokenizer.ggml.add_{role}_token", _BOOL, False) for role in ("bos", "eos")]
+    metadata: Metadata = {
+        "general.architecture": "gpt2",
+        "general.type": "model",
+        "general.name": str(hub or checkpoint.where.resolve().name.removesuffix(".gguf")),
+        "general.size_label": _size_label(checkpoint.parameters),
+        "gpt2.block_count": config.n_layer,
+        "gpt2.context_length": config.context_length,
+        "gpt2.embedding_length": config.n_embd,
+        "gpt2.feed_forward_length": 4 * config.n_embd,
+        "gpt2.attention.head_count": config.n_head,
+        "gpt2.attention.layer_norm_epsilon": float(config.layer_norm_epsilon),
+        "general.file_type": _FILE_TYPES[dtype],
+        "general.quantization_version": 2,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": _PRE_TOKENIZER,
+        "tokenizer.ggml.tokens": [*tokenizer.symbols, END_OF_TEXT, *(f"[PAD{n}]" for n in fillers)],
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.merges": tokenizer.merges,
+    }
+    metadata |= {f"tokenizer.ggml.{role}_token_id": tokenizer.end_of_text for role in ("bos", "eos", "unknown")}
+    metadata |= {f"tokenizer.ggml.add_{role}_token": False for role in ("bos", "eos")}
     if hub:
-        pairs.append(("general.source.repo_url", _STRING, f"https://huggingface.co/{hub}"))
+        metadata["general.source.repo_url"] = f"https://huggingface.co/{hub}"
     if checkpoint.provenance:
-        pairs.append((_PROVENANCE, _STRING, json.dumps(checkpoint.provenance, ensure_ascii=False)))
-    return pairs
+        metadata[_PROVENANCE] = json.dumps(checkpoint.provenance, ensure_ascii=False)
+    return metadata
 
 
 def _size_label(parameters: int) -> str:
@@ -446,29 +307,3 @@ def _size_label(parameters: int) -> str:
     scale, letter = next(((s, letter) for s, letter in ((1e9, "B"), (1e6, "M")) if parameters > s), (1e3, "K"))
     scaled = parameters / scale
     return f"{scaled:.{1 if round(scaled) < 10 else 0}f}{letter}"
-
-
-def _header_bytes(metadata: list[tuple[str, int, Any]], tensors: list[tuple[str, StoredTensor, str]]) -> bytearray:
-    header = bytearray(_MAGIC + struct.pack("<IQQ", _VERSION, len(tensors), len(metadata)))
-    for key, kind, value in metadata:
-        header += _text_bytes(key) + struct.pack("<I", kind)
-        if kind == _ARRAY:
-            element, values = value
-            header += struct.pack("<IQ", element, len(values))
-            header += b"".join(map(_text_bytes, values)) if element == _STRING else np.array(values, "<i4").tobytes()
-        else:
-            header += _text_bytes(value) if kind == _STRING else struct.pack("<" + _NUMBERS[kind], value)
-    offset = 0
-    for name, tensor, stored_type in tensors:
-        # dimensions innermost first: reversed as numpy has them, which is what [in, out] matrices are already
-        dimensions = tensor.shape if name.endswith(TRANSPOSED) else tensor.shape[::-1]
-        header += _text_bytes(gguf_name(name)) + struct.pack(f"<I{len(dimensions)}Q", len(dimensions), *dimensions)
-        header += struct.pack("<IQ", _TYPE_NUMBERS[stored_type], offset)
-        size = _bytes_of(tensor.shape, stored_type)
-        offset += size + -size % _ALIGNMENT
-    return header + bytes(-len(header) % _ALIGNMENT)
-
-
-def _text_bytes(text: str) -> bytes:
-    data = text.encode()
-    return struct.pack("<Q", len(data)) + data
