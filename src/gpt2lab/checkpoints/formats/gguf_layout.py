@@ -104,7 +104,7 @@ class _Header:
         self.at = 0
 
     def broken(self, what: str) -> BadInput:
-        return BadInput(f"{self.path}: at byte {self.at:,} {what}; not a whole GGUF file.")
+        return BadInput(f"{self.path}: at byte {self.at:,}: {what}; not a whole GGUF file.")
 
     def checked(self, count: int, size: int) -> int:
         """`count`, where so many things of at least `size` bytes may follow."""
