@@ -32,7 +32,7 @@ from gpt2lab.model.config import GPT2Config
 
 GRAPH, WEIGHTS = "model.onnx", "model.onnx_data"
 _OPSET, _IR_VERSION = 20, 9  # the first with Gelu (ONNX 1.15, onnxruntime 1.17)
-_ALIGNMENT = 65_536  # bytes, so that a runtime can map each tensor on any system
+_ALIGNMENT = 4096  # bytes, as the format advises for files that are mapped into memory
 _TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
 """How far logits may be off, as a share of the largest. Rounding gives 3e-6 and 3e-3, a wrong graph about 1."""
 
