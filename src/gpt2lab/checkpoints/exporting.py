@@ -26,7 +26,7 @@ HINTS: dict[ExportFormat, str] = {
     "gguf": "llama-cli -m {out} -p 'Once upon a time' -no-cnv",
     "ctranslate2": "python -c \"import ctranslate2; print(ctranslate2.Generator('{out}'))\"",
     "onnx": "python -c \"import onnxruntime; print(onnxruntime.InferenceSession('{out}/model.onnx').get_inputs()[0])\"",
-    "llm.c": "copy {out}/* to llm.c's folder; ./train_gpt2cu -e {out}/model.bin",
+    "llm.c": "./train_gpt2cu -e {out}/model.bin   (train_gpt2 takes the files as ./gpt2_124M.bin, ./gpt2_tokenizer.bin)",
 }
 MADE_BY = "gpt2lab export"
 SHARD_BYTES = 5 * 10**9  # what transformers long had; hubs and file systems take files of this size
@@ -65,8 +65,8 @@ def export_model(source: str | Path, out: Path, to: ExportFormat, dtype: ExportT
     for kind in TYPES[to]:
         if kind == (dtype or own):
             chosen = kind
-    if chosen != own:
-        checkpoint = checkpoint.noted(f"The weights were {own}; they are {chosen} here.")
+    if chosen not in (own, dtype):
+        checkpoint = checkpoint.noted(f"The weights are {own}, which {to} has not; they are {chosen} here.")
     _write(out, checkpoint, to, chosen)
     if to != "gguf":
         write_json(out / PROVENANCE, describe_making(MADE_BY, source, checkpoint))
