@@ -26,7 +26,7 @@ HINTS: dict[ExportFormat, str] = {
     "gguf": "llama-cli -m {out} -p 'Once upon a time' -no-cnv",
     "ctranslate2": "python -c \"import ctranslate2; print(ctranslate2.Generator('{out}'))\"",
     "onnx": "python -c \"import onnxruntime; print(onnxruntime.InferenceSession('{out}/model.onnx').get_inputs()[0])\"",
-    "llm.c": "./train_gpt2cu -e {out}/model.bin   (train_gpt2 takes the files as ./gpt2_124M.bin, ./gpt2_tokenizer.bin)",
+    "llm.c": "./train_gpt2cu -e {out}/model.bin   (train_gpt2 reads ./gpt2_124M.bin and ./gpt2_tokenizer.bin)",
 }
 MADE_BY = "gpt2lab export"
 SHARD_BYTES = 5 * 10**9  # what transformers long had; hubs and file systems take files of this size
