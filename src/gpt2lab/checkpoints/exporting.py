@@ -1,7 +1,7 @@
 """`export`: a model for another tool, whole or not at all."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -95,8 +95,7 @@ def _write(out: Path, checkpoint: Checkpoint, to: ExportFormat, dtype: str) -> N
     if to == "hf":
         from gpt2lab.checkpoints.formats.hugging_face import write_hugging_face
 
-        tensors = {name: tensor.of_type(dtype) for name, tensor in checkpoint.tensors.items()}
-        write_hugging_face(out, replace(checkpoint, tensors=tensors), max_shard_bytes=SHARD_BYTES)
+        write_hugging_face(out, checkpoint.of_type(dtype), max_shard_bytes=SHARD_BYTES)
     elif to == "gguf":
         from gpt2lab.checkpoints.formats.gguf_files import write_gguf
 

@@ -53,7 +53,7 @@ def import_model(
     if not keep_padding:
         found = without_padding(found)
     if dtype is not None:
-        found = replace(found, tensors={name: tensor.of_type(dtype) for name, tensor in found.tensors.items()})
+        found = found.of_type(dtype)
     provenance = describe_making(MADE_BY, source, found)
     finite = replace(found, tensors={name: _finite(found.where, name, t) for name, t in found.tensors.items()})
     write_hugging_face(out, finite, provenance=provenance)

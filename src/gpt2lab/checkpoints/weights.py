@@ -91,6 +91,10 @@ class Checkpoint:
         """A copy with other fields, and notes that say why."""
         return replace(self, notes=(*self.notes, *notes), **changes)
 
+    def of_type(self, float_type: str) -> "Checkpoint":
+        """A copy with all tensors converted to one of FLOAT_TYPES when they are read."""
+        return replace(self, tensors={name: tensor.of_type(float_type) for name, tensor in self.tensors.items()})
+
     @property
     def parameters(self) -> int:
         """How many numbers all tensors hold together."""
