@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lab.base.errors import BadInput
-from gpt2lab.base.files import read_json
 from gpt2lab.checkpoints.formats.hugging_face import (
-    PROVENANCE,
     is_hugging_face_folder,
     read_hugging_face,
+    read_provenance,
     write_hugging_face,
 )
 from gpt2lab.checkpoints.torch_network import network_of, published_weights
 from gpt2lab.checkpoints.weights import Checkpoint
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.tokens.bpe import ByteLevelBPE
+
+__all__ = ["load_model_folder", "read_provenance", "save_model_folder"]
 
 
 def save_model_folder(path: Path, network: GPT2, tokenizer: ByteLevelBPE, provenance: dict[str, Any]) -> None:
@@ -36,9 +37,3 @@ def load_model_folder(path: Path) -> tuple[GPT2, ByteLevelBPE]:
         raise BadInput(f"{path}: no model folder (no config.json here).")
     checkpoint = read_hugging_face(path)
     return network_of(checkpoint), checkpoint.required_tokenizer()
-
-
-def read_provenance(path: Path) -> dict[str, Any]:
-    """What a model folder says of its making; empty where it says nothing (a folder from elsewhere)."""
-    file = path / PROVENANCE
-    return dict(read_json(file)) if file.exists() else {}

@@ -131,6 +131,8 @@ def published_shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
 
 def check_tensors(where: Path, config: GPT2Config, tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     """The tensors in published order; raises BadInput that names what is missing, unknown, misshapen or no float."""
+    if config.n_layer > len(tensors):  # before a list of a billion names is made
+        raise BadInput(f"{where}: has {len(tensors)} tensors, too few for the {config.n_layer:,} layers of the config.")
     wanted = published_shapes(config)
     if missing := [name for name in wanted if name not in tensors]:
         raise BadInput(f"{where}: {_counted(missing)} missing, first of them {missing[0]}.")
