@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 
 
 def load(path: str | Path) -> "LanguageModel":
-    """Open a model folder: an object with `generate`, `network` and `tokenizer`."""
+    """Open a model folder, another tool's file or a name on the hub: it has `generate`, `network`, `tokenizer`."""
     from gpt2lab.generate.language_model import LanguageModel
 
     return LanguageModel.load(path)

@@ -13,7 +13,6 @@ from transformers import AutoTokenizer
 from gpt2lab.base.errors import BadOption
 from gpt2lab.checkpoints.formats.ctranslate2_model import write_ctranslate2
 from gpt2lab.checkpoints.formats.hugging_face import read_hugging_face, write_hugging_face
-from gpt2lab.checkpoints.importing import in_type
 
 pytestmark = pytest.mark.interop
 TYPES = ["float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16"]
@@ -91,7 +90,7 @@ def test_quantizing_leaves_the_weights_it_was_given_as_they_are(tmp_path, small_
 def test_a_folder_of_half_precision_weights_keeps_them(tmp_path, small_tokenizer):
     model = random_model(small_tokenizer)
     for dtype in ("float16", "bfloat16"):
-        half = in_type(checkpoint_of(model), dtype)
+        half = checkpoint_of(model).of_type(dtype)
         write_ctranslate2(tmp_path / "from half", half, dtype)
         write_ctranslate2(tmp_path / "from whole", checkpoint_of(model), dtype)
         written = [(tmp_path / name / "model.bin").read_bytes() for name in ("from half", "from whole")]

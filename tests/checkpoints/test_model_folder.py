@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
 from gpt2lab.base.errors import BadInput
-from gpt2lab.checkpoints.model_folder import load_model_folder, read_provenance, save_model_folder
+from gpt2lab.checkpoints.model_folder import load_model_folder, save_model_folder
+from gpt2lab.checkpoints.provenance import read_provenance
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.train.small_run import small_recipe
 
 import gpt2lab
 from gpt2lab.base.errors import BadInput, BadOption
-from gpt2lab.checkpoints.model_folder import read_provenance
+from gpt2lab.checkpoints.provenance import read_provenance
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.tokens.sequences import IGNORED
 from gpt2lab.tokens.shards import read_tokens_info

@@ -19,7 +19,7 @@ from transformers import GPT2LMHeadModel
 
 import gpt2lab
 from gpt2lab.base.errors import BadOption
-from gpt2lab.checkpoints.model_folder import read_provenance
+from gpt2lab.checkpoints.provenance import read_provenance
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.train.checkpointing import checkpoints
 from gpt2lab.train.loop import Diverged

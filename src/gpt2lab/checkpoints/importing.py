@@ -1,18 +1,18 @@
 """`import`: a model folder of a GPT-2 that comes from elsewhere."""
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from gpt2lab.base.errors import BadInput, BadOption
-from gpt2lab.base.files import sha256_of
-from gpt2lab.base.machine import describe_versions
 from gpt2lab.checkpoints.formats.hugging_face import write_hugging_face
 from gpt2lab.checkpoints.opening import open_model, without_padding
-from gpt2lab.checkpoints.weights import Checkpoint, FloatType, StoredTensor
+from gpt2lab.checkpoints.provenance import check_replaceable, describe_making
+from gpt2lab.checkpoints.weights import FloatType, StoredTensor
 from gpt2lab.tokens.tokenizer_files import find_tokenizer
+
+MADE_BY = "gpt2lab import"
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ def import_model(
     quantized ones become float32. Rows of the vocabulary without a token are left out unless `keep_padding`. Every
     number is read once on the way: raises BadInput for weights that are not finite, and for what `open_model` does.
     """
+    check_replaceable(out, MADE_BY)
     found = open_model(source, revision)
     if tokenizer is not None:
         chosen = find_tokenizer(tokenizer)
@@ -52,28 +53,11 @@ def import_model(
     if not keep_padding:
         found = without_padding(found)
     if dtype is not None:
-        found = in_type(found, dtype)
-    if out.resolve() == Path(source).resolve():
-        raise BadOption(f"--out {out}: is the source itself; name another folder.")
-    provenance = {
-        "made_by": "gpt2lab import",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "source": str(source),
-        "format": found.format,
-        "files": {file.name: sha256_of(file) for file in found.files},
-        "notes": list(found.notes),
-        "tokenizer_sha256": found.required_tokenizer().sha256,
-        "source_provenance": dict(found.provenance),
-        "versions": describe_versions(),
-    }
+        found = found.of_type(dtype)
+    provenance = describe_making(MADE_BY, source, found)
     finite = replace(found, tensors={name: _finite(found.where, name, t) for name, t in found.tensors.items()})
     write_hugging_face(out, finite, provenance=provenance)
     return Imported(str(out), found.format, found.parameters, found.notes)
-
-
-def in_type(checkpoint: Checkpoint, dtype: FloatType) -> Checkpoint:
-    """The checkpoint with all its tensors in one float type when they are read."""
-    return replace(checkpoint, tensors={name: tensor.of_type(dtype) for name, tensor in checkpoint.tensors.items()})
 
 
 def _finite(where: Path, name: str, tensor: StoredTensor) -> StoredTensor:

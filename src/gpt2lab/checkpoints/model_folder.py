@@ -11,15 +11,12 @@ from gpt2lab.base.errors import BadInput
 from gpt2lab.checkpoints.formats.hugging_face import (
     is_hugging_face_folder,
     read_hugging_face,
-    read_provenance,
     write_hugging_face,
 )
 from gpt2lab.checkpoints.torch_network import network_of, published_weights
 from gpt2lab.checkpoints.weights import Checkpoint
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.tokens.bpe import ByteLevelBPE
-
-__all__ = ["load_model_folder", "read_provenance", "save_model_folder"]
 
 
 def save_model_folder(path: Path, network: GPT2, tokenizer: ByteLevelBPE, provenance: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from gpt2lab.checkpoints.weights import Checkpoint, StoredTensor
 from gpt2lab.tokens.bpe import gpt2_tokenizer
 
 _NANOGPT_CHECKPOINT = "ckpt.pt"
+_LLM_C_WEIGHTS = "model.bin"  # as export writes them; llm.c's own folders have several
 _GPT2_VOCABULARIES = range(50_257, 50_305)  # as published, or padded to a multiple of 64 or 128
 
 
@@ -25,7 +26,10 @@ def open_model(source: str | Path, revision: str | None = None) -> Checkpoint:
             raise BadOption(f"--revision {revision}: {source} is a path; only models of the hub have revisions.")
         return _with_tokenizer(_reader(Path(source))(Path(source)))
     found = fetch_model(name, revision)
-    opened = _with_tokenizer(_reader(found.folder)(found.folder))
+    try:
+        opened = _with_tokenizer(_reader(found.folder)(found.folder))
+    except BadInput as error:
+        raise BadInput(f"{found.name}: {error}") from None
     return opened.noted(provenance={"hub": found.name, "revision": found.commit} | dict(opened.provenance))
 
 
@@ -42,6 +46,9 @@ def _reader(path: Path) -> Callable[[Path], Checkpoint]:
             from gpt2lab.checkpoints.formats.nanogpt import read_nanogpt
 
             return lambda folder: read_nanogpt(folder / _NANOGPT_CHECKPOINT)
+        if (path / _LLM_C_WEIGHTS).exists():
+            reader = _reader_of_file(path / _LLM_C_WEIGHTS)
+            return lambda folder: reader(folder / _LLM_C_WEIGHTS)
         raise BadInput(
             f"{path}: no model in this folder (no config.json, no TensorFlow checkpoint, no {_NANOGPT_CHECKPOINT})."
         )

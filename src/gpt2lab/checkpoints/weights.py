@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.model.config import GPT2Config
-from gpt2lab.tokens.bpe import ByteLevelBPE
+from gpt2lab.tokens.bpe import SMALLEST_VOCABULARY, ByteLevelBPE
 
 FloatType = Literal["float32", "float16", "bfloat16"]
 FLOAT_TYPES: dict[str, np.dtype[Any]] = {
@@ -91,6 +91,10 @@ class Checkpoint:
         """A copy with other fields, and notes that say why."""
         return replace(self, notes=(*self.notes, *notes), **changes)
 
+    def of_type(self, float_type: str) -> "Checkpoint":
+        """A copy with all tensors converted to one of FLOAT_TYPES when they are read."""
+        return replace(self, tensors={name: tensor.of_type(float_type) for name, tensor in self.tensors.items()})
+
     @property
     def parameters(self) -> int:
         """How many numbers all tensors hold together."""
@@ -98,6 +102,11 @@ class Checkpoint:
 
     def required_tokenizer(self) -> ByteLevelBPE:
         """The tokenizer; raises BadInput where the source has none."""
+        if self.tokenizer is None and self.config.vocab_size < SMALLEST_VOCABULARY:
+            raise BadInput(
+                f"{self.where}: its vocabulary of {self.config.vocab_size} ids is too small for a byte-level BPE (it"
+                f" has {SMALLEST_VOCABULARY} at least); a model of characters can be inspected, no more."
+            )
         if self.tokenizer is None:
             raise BadInput(f"{self.where}: has no tokenizer; import it with --tokenizer (gpt2, or a folder with one).")
         return self.tokenizer
@@ -131,8 +140,10 @@ def published_shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
 
 def check_tensors(where: Path, config: GPT2Config, tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     """The tensors in published order; raises BadInput that names what is missing, unknown, misshapen or no float."""
-    if config.n_layer > len(tensors):  # before a list of a billion names is made
-        raise BadInput(f"{where}: has {len(tensors)} tensors, too few for the {config.n_layer:,} layers of the config.")
+    if config.n_layer > len(tensors):  # before a name is made for each of a billion layers
+        raise BadInput(
+            f"{where}: the config has {config.n_layer:,} layers, the weights {len(tensors):,} tensors in all."
+        )
     wanted = published_shapes(config)
     if missing := [name for name in wanted if name not in tensors]:
         raise BadInput(f"{where}: {_counted(missing)} missing, first of them {missing[0]}.")

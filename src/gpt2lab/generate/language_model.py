@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 
 from gpt2lab.base.errors import BadInput
-from gpt2lab.checkpoints.model_folder import load_model_folder
+from gpt2lab.checkpoints.opening import open_model
+from gpt2lab.checkpoints.torch_network import network_of
 from gpt2lab.generate.sampling import SamplingOptions, choose_token
 from gpt2lab.model.gpt2 import GPT2, KVCache
 from gpt2lab.tokens.bpe import ByteLevelBPE
@@ -45,8 +46,9 @@ class LanguageModel:
 
     @classmethod
     def load(cls, path: str | Path) -> "LanguageModel":
-        """Open a model folder; raises BadInput where it is none."""
-        return cls(*load_model_folder(Path(path)))
+        """Open a model folder, another tool's file or a name on the hub; see `checkpoints.opening.open_model`."""
+        checkpoint = open_model(path)
+        return cls(network_of(checkpoint), checkpoint.required_tokenizer())
 
     def generate(
         self,

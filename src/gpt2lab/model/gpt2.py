@@ -124,14 +124,23 @@ def attention_mask(new: int, seen: int, documents_BT: Tensor | None, device: tor
     return (documents_BT[:, None, :, None] == documents_BT[:, None, None, :]) & mask_TS
 
 
+def _embedding(rows: int, width: int) -> nn.Embedding:
+    # Not nn.Embedding(rows, width): drawing its numbers on the meta device imports the whole compiler, for 2 seconds.
+    embedding: nn.Embedding = nn.Embedding.from_pretrained(torch.zeros(rows, width), freeze=False)  # type: ignore[no-untyped-call]
+    return embedding
+
+
 class GPT2(nn.Module):
-    """GPT-2. Call it for logits, or `loss` for the mean cross-entropy in nats a token."""
+    """GPT-2. Call it for logits, or `loss` for the mean cross-entropy in nats a token.
+
+    Its weights mean nothing before `initialize` draws them or a checkpoint is loaded.
+    """
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.wpe = nn.Embedding(config.context_length, config.n_embd)
+        self.wte = _embedding(config.vocab_size, config.n_embd)
+        self.wpe = _embedding(config.context_length, config.n_embd)
         self.dropout = nn.Dropout(config.embd_pdrop)
         self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)

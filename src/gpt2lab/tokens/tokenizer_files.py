@@ -77,11 +77,11 @@ def load_tokenizer(place: Path, *, without_added: bool = False) -> ByteLevelBPE:
             return read_tiktoken(place / "tokenizer.tiktoken")
         raise BadInput(f"{place}: no tokenizer here (no {', '.join(MERGES_FILES)}, tokenizer.json or .tiktoken file).")
     try:
-        pattern = fast.split_pattern if fast else SPLIT_PATTERN
-        tokenizer = ByteLevelBPE(parse_merges(merges.read_text(encoding="utf-8")), pattern)
+        parsed = parse_merges(merges.read_text(encoding="utf-8"))
+        tokenizer = fast if fast is not None and fast.merges == tuple(parsed) else ByteLevelBPE(parsed)
     except (BadInput, UnicodeDecodeError) as error:
         raise BadInput(f"{merges}: {error}") from error
-    if fast is not None and fast.merges != tokenizer.merges:
+    if fast is not None and tokenizer is not fast:
         raise BadInput(f"{place / 'tokenizer.json'}: holds other merges than {merges.name} beside it; remove one.")
     for name in VOCABULARY_FILES:
         if (place / name).exists() and read_json(place / name) != tokenizer.vocabulary():

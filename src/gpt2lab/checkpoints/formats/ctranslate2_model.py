@@ -6,7 +6,7 @@ transformers' models gives the same folder, but needs transformers and PyTorch a
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,11 @@ from gpt2lab.checkpoints.opening import without_padding
 from gpt2lab.checkpoints.weights import FLOAT_TYPES, TRANSPOSED, Checkpoint, StoredTensor
 from gpt2lab.tokens.bpe import END_OF_TEXT
 
-Quantization = Literal[
-    "float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16"
-]
-"""CTranslate2's types of weights: of the matrices, and after `_` of all else (which `int8` leaves as it is)."""
 
-
-def write_ctranslate2(folder: Path, checkpoint: Checkpoint, quantization: Quantization = "float32") -> None:
+def write_ctranslate2(folder: Path, checkpoint: Checkpoint, quantization: str = "float32") -> None:
     """Write a folder that `ctranslate2.Generator` opens, whole or not at all.
 
+    `quantization` is one of CTranslate2's types of weights, such as float32, float16 or int8 (of the matrices alone).
     Rows of the vocabulary without a token are left out: CTranslate2 works on tokens' names, and a row without one must
     never be chosen. Quantized matrices are held until they are written. Raises BadOption without CTranslate2.
     """

@@ -11,6 +11,7 @@ from gpt2lab.base.errors import BadInput
 from gpt2lab.base.files import read_json, whole_folder, write_json
 from gpt2lab.checkpoints.config_file import config_from_json, config_to_json
 from gpt2lab.checkpoints.formats.pickled_tensors import read_pickled_tensors
+from gpt2lab.checkpoints.provenance import PROVENANCE, read_provenance
 from gpt2lab.checkpoints.safetensors_files import map_safetensors, write_safetensors
 from gpt2lab.checkpoints.weights import Checkpoint, StoredTensor, check_tensors
 from gpt2lab.tokens.bpe import ByteLevelBPE
@@ -18,7 +19,6 @@ from gpt2lab.tokens.tokenizer_files import added_tokens, load_tokenizer
 
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 OLDER_WEIGHTS, OLDER_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
-PROVENANCE = "provenance.json"
 _BUFFERS = (".attn.bias", ".attn.masked_bias")  # causal masks that older files carry
 _TOKENIZER_FILES = ("merges.txt", "vocab.bpe", "tokenizer.json", "tokenizer.tiktoken")
 
@@ -48,15 +48,6 @@ def read_hugging_face(folder: Path) -> Checkpoint:
         provenance=read_provenance(folder),
         files=(*files, folder / "config.json"),
     )
-
-
-def read_provenance(folder: Path) -> dict[str, Any]:
-    """What a model folder says of its making; empty where it says nothing (a folder from elsewhere)."""
-    file = folder / PROVENANCE
-    found = read_json(file) if file.exists() else {}
-    if not isinstance(found, dict):
-        raise BadInput(f"{file}: not an object of JSON; remove the file if it is not gpt2lab's.")
-    return found
 
 
 def _published(where: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
@@ -120,12 +111,12 @@ def _shards(folder: Path, index: str) -> dict[Path, list[str]]:
             )
         shards.setdefault(folder / name, []).append(tensor)
     home = folder.resolve()
-    # The hub's cache keeps a snapshot as links to ../../blobs.
-    inside = home.parent.parent if home.parent.name == "snapshots" else home
+    # The hub's cache keeps a snapshot as links to ../../blobs, or to those that its models share.
+    cached = [place / "blobs" for place in home.parents[1:3]] if home.parent.name == "snapshots" else []
     for shard in shards:
         if not shard.exists():
             raise BadInput(f"{shard}: no such file, though {index} names it; the download is not whole.")
-        if not shard.resolve().is_relative_to(inside):
+        if not any(shard.resolve().is_relative_to(place) for place in (home, *cached)):
             raise BadInput(
                 f"{shard}: a link to a file outside its folder ({shard.resolve()}); put the file itself here."
             )

@@ -18,7 +18,7 @@ What the graph takes and gives, for each layer L; S - T is 0 for a prompt:
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,8 @@ _TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
 """How far logits may be off, as a share of the largest. Rounding gives 3e-6 and 3e-3, a wrong graph about 1."""
 
 
-def write_onnx(folder: Path, checkpoint: Checkpoint, dtype: Literal["float32", "float16"] = "float32") -> float | None:
-    """Write model.onnx, its weights beside it, config and tokenizer, whole or not at all.
+def write_onnx(folder: Path, checkpoint: Checkpoint, dtype: str = "float32") -> float | None:
+    """Write model.onnx, its weights (float32 or float16) beside it, config and tokenizer, whole or not at all.
 
     Rows of the vocabulary without a token are left out, so that none is ever chosen. Where onnxruntime is installed the
     graph is run on a few tokens, with and without cache: returns the largest difference of its logits from our

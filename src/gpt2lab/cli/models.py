@@ -1,0 +1,214 @@
+"""Verbs that take a model, or make one of files from elsewhere."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from gpt2lab.base.progress import say
+from gpt2lab.cli.output import next_command, print_json
+
+EXIT_NOT_VERIFIED = 1
+
+
+def import_verb() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.checkpoints.importing import import_model
+    from gpt2lab.checkpoints.weights import FloatType
+
+    def command(
+        source: tyro.conf.Positional[str],
+        out: Path,
+        revision: str | None = None,
+        tokenizer: str | None = None,
+        dtype: FloatType | None = None,
+        keep_padding: bool = False,
+        json: bool = False,
+    ) -> None:
+        """Make a model folder of a GPT-2 from elsewhere: the hub, Hugging Face, TensorFlow, nanoGPT, llm.c, GGUF.
+
+        Args:
+            source: a name on the hub (gpt2, gpt2-xl, OWNER/NAME), a folder, or a file (.pt .bin .gguf .index)
+            out: the model folder
+            revision: branch, tag or commit on the hub; gpt2 and its sizes are pinned to the published commit
+            tokenizer: gpt2, a folder, a tokenizer.json or a .tiktoken file, instead of the source's own
+            dtype: type of the weights; the source's unless given (quantized ones become float32)
+            keep_padding: keep the rows of the vocabulary that stand for no token
+            json: print what was made as JSON
+        """
+        made = import_model(source, out, revision=revision, tokenizer=tokenizer, dtype=dtype, keep_padding=keep_padding)
+        if json:
+            return print_json(made)
+        for note in made.notes:
+            say(note)
+        say(f"{out}: a model folder of {made.parameters:,} parameters, from {made.format}.")
+        say(next_command(shlex.join(["gpt2lab", "generate", str(out), "Once upon a time"])))
+        return None
+
+    return command
+
+
+def export_verb() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.checkpoints.exporting import ExportFormat, ExportType, export_model
+
+    def command(
+        model: tyro.conf.Positional[str],
+        to: ExportFormat,
+        out: Path,
+        dtype: ExportType | None = None,
+        json: bool = False,
+    ) -> None:
+        """Write a model for another tool: Hugging Face, llama.cpp (gguf), CTranslate2, ONNX, llm.c.
+
+        Args:
+            model: a model folder, a file of another format, or a name on the hub (gpt2, OWNER/NAME)
+            to: hf (a folder for transformers), gguf (a file), ctranslate2, onnx, llm.c (folders)
+            out: the file or folder
+            dtype: type of the weights; the model's own unless given, if the format has it
+            json: print what was made as JSON
+        """
+        made = export_model(model, out, to, dtype)
+        if json:
+            return print_json(made)
+        for note in made.notes:
+            say(note)
+        say(f"{out}: {made.parameters:,} parameters as {made.dtype}, {made.bytes / 1e6:,.1f} MB.")
+        say(next_command(made.hint))
+        return None
+
+    return command
+
+
+def inspect_verb() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.checkpoints.inspection import inspect_model, inspection_text
+    from gpt2lab.checkpoints.opening import open_model
+
+    def command(
+        model: tyro.conf.Positional[str],
+        revision: str | None = None,
+        every_tensor: bool = False,
+        json: bool = False,
+    ) -> None:
+        """Look into a model: shapes, counts, types, norms, tokenizer, where it comes from, suspicious tensors.
+
+        Args:
+            model: a model folder, a file of another format, or a name on the hub (gpt2, OWNER/NAME)
+            revision: branch, tag or commit on the hub
+            every_tensor: a row for each tensor, not for each kind
+            json: print everything as JSON
+        """
+        found = inspect_model(open_model(model, revision))
+        return print_json(found) if json else print(inspection_text(found, every_tensor=every_tensor))
+
+    return command
+
+
+def verify_verb() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.evaluate.verification import verification_text, verify_model
+
+    def command(model: tyro.conf.Positional[str], oracle: Path, json: bool = False) -> None:
+        """Compare a model with recorded outputs of the real GPT-2; exits with 1 where it is another model.
+
+        Args:
+            model: a model folder, a file of another format, or a name on the hub (gpt2, OWNER/NAME)
+            oracle: recorded logits (.jsonl, .jsonl.gz) or GLTR's recorded ranks (.json), or a folder of them
+            json: print the differences as JSON
+        """
+        from gpt2lab.generate.language_model import LanguageModel
+
+        found = verify_model(LanguageModel.load(model), oracle)
+        print_json(found) if json else print(verification_text(found))
+        if not found.verified:
+            sys.exit(EXIT_NOT_VERIFIED)
+
+    return command
+
+
+def evaluate_verb() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.evaluate import evaluation
+
+    def command(
+        model: tyro.conf.Positional[str],
+        data: tyro.conf.Positional[Path],
+        out: Path | None = None,
+        held_out_share: float | None = None,
+        cloze_items: int = 200,
+        json: bool = False,
+    ) -> None:
+        """Measure a model on documents or a text file: loss, bits per byte, and a ten-way cloze test.
+
+        Args:
+            model: a model folder, a file of another format, or a name on the hub (gpt2, OWNER/NAME)
+            data: a folder that `build` made, Parquet files with a column text, or a .txt file
+            out: folder for results.json and cloze.jsonl
+            held_out_share: only the documents that `tokenize` held out at this share
+            cloze_items: questions of the cloze test; 0 leaves it out
+            json: print the results as JSON
+        """
+        from gpt2lab.generate.language_model import LanguageModel
+
+        found = evaluation.evaluate(
+            LanguageModel.load(model), data, out, held_out_share=held_out_share, cloze_items=cloze_items
+        )
+        if json:
+            return print_json(found)
+        scores = found.language_modelling
+        print(f"documents      {scores.documents:,} ({scores.tokens:,} tokens, {scores.text_bytes:,} bytes)")
+        loss, bits = scores.loss_standard_error, scores.bits_per_byte_standard_error
+        print(f"loss           {scores.loss:.4f}{'' if loss is None else f' ± {loss:.4f}'} nats a token")
+        print(f"bits per byte  {scores.bits_per_byte:.4f}{'' if bits is None else f' ± {bits:.4f}'}")
+        if found.cloze is not None:
+            cloze = found.cloze
+            accuracy = f"{cloze.accuracy:.1%} ± {cloze.standard_error:.1%}"
+            print(f"cloze          {accuracy} of {cloze.items} (chance {cloze.chance:.0%})")
+        return None
+
+    return command
+
+
+def generate_verb() -> Callable[..., None]:
+    import tyro
+
+    from gpt2lab.generate.language_model import LanguageModel
+    from gpt2lab.generate.sampling import SamplingOptions
+
+    def command(
+        model: tyro.conf.Positional[str],
+        prompt: tyro.conf.Positional[str] = "",
+        options: Annotated[SamplingOptions, tyro.conf.arg(name="")] = SamplingOptions(),  # noqa: B008 - frozen
+        json: bool = False,
+    ) -> None:
+        """Continue a prompt, streaming to the terminal; an empty prompt starts a document.
+
+        Args:
+            model: a model folder, a file of another format, or a name on the hub (gpt2, OWNER/NAME)
+            prompt: the text to continue; - reads it from standard input (so may one that begins with a dash)
+            json: print one JSON object instead of streaming
+        """
+        if prompt == "-":
+            prompt = sys.stdin.read()
+        decoding = LanguageModel.load(model).stream(prompt, options)
+        if decoding.dropped_prompt_tokens:
+            dropped = decoding.dropped_prompt_tokens
+            say(f"the prompt is longer than the context: its first {dropped:,} tokens are not seen.")
+        if json:
+            return print_json(decoding.completion("".join(decoding)))
+        print(prompt, end="", flush=True)
+        for piece in decoding:
+            print(piece, end="", flush=True)
+        print()
+        if decoding.window_slides:
+            say(f"the text outgrew the context: {decoding.window_slides:,} times its older half was let go.")
+        return None
+
+    return tyro.conf.configure(tyro.conf.UseAppendAction)(command)
