@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.base.errors import BadOption
+from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.base.files import read_json, sha256_of
 from gpt2lab.base.machine import describe_versions
 from gpt2lab.checkpoints.weights import Checkpoint
@@ -13,9 +13,12 @@ PROVENANCE = "provenance.json"
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
-    """What a folder says of its making; empty where it says nothing (a folder from elsewhere)."""
+    """What a model folder says of its making; empty where it says nothing (a folder from elsewhere)."""
     file = folder / PROVENANCE
-    return dict(read_json(file)) if file.exists() else {}
+    found = read_json(file) if file.exists() else {}
+    if not isinstance(found, dict):
+        raise BadInput(f"{file}: not an object of JSON; remove the file if it is not gpt2lab's.")
+    return found
 
 
 def describe_making(made_by: str, source: str | Path, checkpoint: Checkpoint) -> dict[str, Any]:

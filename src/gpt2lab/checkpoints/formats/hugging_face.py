@@ -15,7 +15,7 @@ from gpt2lab.checkpoints.provenance import PROVENANCE, read_provenance
 from gpt2lab.checkpoints.safetensors_files import map_safetensors, write_safetensors
 from gpt2lab.checkpoints.weights import Checkpoint, StoredTensor, check_tensors
 from gpt2lab.tokens.bpe import ByteLevelBPE
-from gpt2lab.tokens.tokenizer_files import load_tokenizer
+from gpt2lab.tokens.tokenizer_files import added_tokens, load_tokenizer
 
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 OLDER_WEIGHTS, OLDER_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -32,9 +32,10 @@ def read_hugging_face(folder: Path) -> Checkpoint:
     """Open a folder; nothing of the weights is read yet. Raises BadInput where it disagrees with itself."""
     config = config_from_json(folder / "config.json")
     tokenizer = _tokenizer(folder, config.vocab_size)
+    added = added_tokens(folder) if tokenizer else []
     files = _weight_files(folder)
     where = next(iter(files)) if len(files) == 1 else folder
-    tensors = _published(_tensors(files))
+    tensors = _published(where, _tensors(files))
     if config.tie_word_embeddings:
         tensors.pop("lm_head.weight", None)
     return Checkpoint(
@@ -43,26 +44,37 @@ def read_hugging_face(folder: Path) -> Checkpoint:
         config,
         check_tensors(where, config, tensors),
         tokenizer,
+        notes=(_left_out(added),) if added else (),
         provenance=read_provenance(folder),
         files=(*files, folder / "config.json"),
     )
 
 
-def _published(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    return {
-        name.removeprefix("transformer."): tensor for name, tensor in tensors.items() if not name.endswith(_BUFFERS)
-    }
+def _published(where: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    found: dict[str, StoredTensor] = {}
+    for name, tensor in tensors.items():
+        published = name.removeprefix("transformer.")
+        if published in found:
+            raise BadInput(f"{where}: holds {published} twice, with the prefix transformer. and without it.")
+        if not name.endswith(_BUFFERS):
+            found[published] = tensor
+    return found
 
 
 def _tokenizer(folder: Path, vocab_size: int) -> ByteLevelBPE | None:
     if not any((folder / name).exists() for name in _TOKENIZER_FILES):
         return None
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, without_added=True)
     if tokenizer.vocab_size > vocab_size:
         raise BadInput(
             f"{folder}: the tokenizer has {tokenizer.vocab_size:,} ids, the model's vocabulary only {vocab_size:,}."
         )
     return tokenizer
+
+
+def _left_out(added: list[str]) -> str:
+    named = ", ".join(added[:3]) + (", ..." if len(added) > 3 else "")
+    return f"Tokens added to its tokenizer ({named}) were left out; their rows of the vocabulary stand for no token."
 
 
 def _weight_files(folder: Path) -> dict[Path, list[str] | None]:
@@ -93,8 +105,10 @@ def _shards(folder: Path, index: str) -> dict[Path, list[str]]:
         raise BadInput(f"{folder / index}: not an index of shards (no weight_map).")
     shards: dict[Path, list[str]] = {}
     for tensor, name in weight_map.items():
-        if not isinstance(name, str) or Path(name).name != name:
-            raise BadInput(f"{folder / index}: names the shard {name!r}; a shard is a file of the same folder.")
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith((".safetensors", ".bin")):
+            raise BadInput(
+                f"{folder / index}: names the shard {name!r}; a shard is a .safetensors or .bin file beside it."
+            )
         shards.setdefault(folder / name, []).append(tensor)
     home = folder.resolve()
     # The hub's cache keeps a snapshot as links to ../../blobs, or to those that its models share.
