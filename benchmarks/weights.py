@@ -8,9 +8,11 @@ set of the whole process, which counts the pages of mapped files.
 
 Opening: from a model folder to its tokenizer and the logits of a prompt of 16 tokens, after the imports ("seconds") and
 with them, from the process's start to its end ("process"). That prompt makes the network read every weight, as the tied
-head reads the embeddings; with 1542M, computing takes most of the time. Without torch, numpy reads all tensors instead. Export: a whole process
-from safetensors to a q8_0 file; ours waits for the disk, llama.cpp's does not. Both files must hold the same bytes for
-each tensor.
+head reads the embeddings; all compute with one thread, as a second one on a busy machine makes the times those of
+waiting for it. Without torch, numpy reads all tensors instead.
+
+Export: a whole process from safetensors to a q8_0 file; ours waits for the disk, llama.cpp's does not. Both files must
+hold the same bytes for each tensor.
 """
 
 import argparse
@@ -102,10 +104,13 @@ def run_one(name: str, model: Path, *more: str) -> dict[str, Any] | None:
         return None
     if name in EXPORTERS:
         gguf_of(name, model).unlink(missing_ok=True)
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    if name not in EXPORTERS:
+        environment["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         start = time.monotonic()
         # This process is smaller than any of its children: else their peak would be what they forked from.
-        process = subprocess.Popen(command, stdout=output, stderr=errors, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+        process = subprocess.Popen(command, stdout=output, stderr=errors, env=environment)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - start
         process.returncode = os.waitstatus_to_exitcode(status)
