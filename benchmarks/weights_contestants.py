@@ -52,6 +52,8 @@ def open_gpt2lab(folder: Path) -> dict[str, Any]:
     """To the logits of the prompt; `opened_seconds` to network and tokenizer, no weight read yet."""
     import torch
 
+    from gpt2lab.checkpoints import hub  # noqa: F401 - open_model imports these two when called, but the time is
+    from gpt2lab.checkpoints.formats import hugging_face  # noqa: F401 - from after the imports, as it is for the peer
     from gpt2lab.checkpoints.opening import open_model
     from gpt2lab.checkpoints.torch_network import network_of
 
