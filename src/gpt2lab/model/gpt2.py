@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from gpt2lab.model.config import GPT2Config
+from gpt2lab.model.loss import summed_cross_entropy
 
 
 class KVCache:
@@ -185,9 +186,14 @@ class GPT2(nn.Module):
         normed: Tensor = self.ln_f(x_BTD)
         return normed
 
+    @property
+    def head_weight(self) -> Tensor:
+        """The matrix [V, D] that makes logits of hidden states: that of the token embedding where the head is tied."""
+        return self.wte.weight if self.lm_head is None else self.lm_head.weight
+
     def head(self, x_BTD: Tensor) -> Tensor:
         """Logits [..., V] of hidden states [..., D]."""
-        return F.linear(x_BTD, self.wte.weight if self.lm_head is None else self.lm_head.weight)
+        return F.linear(x_BTD, self.head_weight)
 
     def forward(self, tokens_BT: Tensor, cache: KVCache | None = None, documents_BT: Tensor | None = None) -> Tensor:
         """Logits [B, T, V] of the token after each of `tokens_BT` (int64)."""
@@ -195,6 +201,5 @@ class GPT2(nn.Module):
 
     def loss(self, tokens_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
         """Mean cross-entropy in nats a token of those `targets_BT` that are not negative; 0 where there are none."""
-        logits_BTV = self(tokens_BT, documents_BT=documents_BT)
-        total = F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="sum")
+        total, _ = summed_cross_entropy(self.hidden(tokens_BT, None, documents_BT), self.head_weight, targets_BT)
         return total / (targets_BT >= 0).sum().clamp(min=1)
