@@ -137,7 +137,7 @@ def test_the_loss_of_a_step_is_the_mean_over_the_targets_that_count(recipe, toke
     run = _Run(still, folders, tokenizer, tmp_path)
     step = next(step for step in range(10_000) if (run.loader.batch(step)[1] == IGNORED).any())
     run._fresh()
-    loss, norm = run._step(step, 1e-3)
+    result = run._take(step)
     network = GPT2(still.model)
     network.initialize(torch.Generator().manual_seed(still.seed))
     inputs, targets = (torch.from_numpy(each) for each in run.loader.batch(step))
@@ -146,9 +146,9 @@ def test_the_loss_of_a_step_is_the_mean_over_the_targets_that_count(recipe, toke
     mean = -sum(scores[row, column, targets[row, column]] for row, column in counted) / len(counted)
     mean.backward()
     assert len(counted) < targets.numel()
-    assert loss == pytest.approx(float(mean.detach()), abs=1e-5)
+    assert result.loss == pytest.approx(float(mean.detach()), abs=1e-5)
     wanted = torch.cat([parameter.grad.flatten() for parameter in network.parameters()]).norm()
-    assert norm == pytest.approx(float(wanted), rel=1e-4)
+    assert result.gradient_norm == pytest.approx(float(wanted), rel=1e-4)
 
 
 def test_all_training_tokens_are_predicted_once_in_a_runs_first_epoch(recipe, tokens_folder):

@@ -1,6 +1,6 @@
 """Checkpoints of a run: whole folders, from which training goes on with the same bits."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -9,19 +9,26 @@ from gpt2lab.base.errors import BadInput
 from gpt2lab.base.files import read_json, whole_folder, write_json
 from gpt2lab.checkpoints.tensor_files import load_tensors, save_tensors
 from gpt2lab.model.gpt2 import GPT2
+from gpt2lab.train.step import StepMemory
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: steps done, and the seconds spent in training steps and in all."""
+    """Where a run stands: steps done, seconds spent in training steps and in all, what the next step has to know."""
 
     step: int
     training_seconds: float
     seconds: float
+    memory: StepMemory = field(default_factory=StepMemory)
 
 
 def save_checkpoint(
-    folder: Path, network: GPT2, optimizer: torch.optim.Optimizer, progress: Progress, keep: int
+    folder: Path,
+    network: GPT2,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    keep: int,
+    averaged: GPT2 | None = None,
 ) -> Path:
     """Write `folder/step-N`, whole or not at all, then delete all but the newest `keep`.
 
@@ -31,10 +38,9 @@ def save_checkpoint(
     with whole_folder(path) as partial:
         save_tensors(partial / "weights.safetensors", dict(network.named_parameters()))
         save_tensors(partial / "optimizer.safetensors", _optimizer_tensors(network, optimizer))
-        write_json(
-            partial / "state.json",
-            {"step": progress.step, "training_seconds": progress.training_seconds, "seconds": progress.seconds},
-        )
+        if averaged is not None:
+            save_tensors(partial / "averaged.safetensors", dict(averaged.named_parameters()))
+        write_json(partial / "state.json", asdict(progress))
     for old in checkpoints(folder)[:-keep]:
         for file in sorted(old.iterdir()):
             file.unlink()
@@ -47,21 +53,33 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("step-*/state.json"))
 
 
-def restore_checkpoint(path: Path, network: GPT2, optimizer: torch.optim.Optimizer) -> Progress:
+def restore_checkpoint(
+    path: Path, network: GPT2, optimizer: torch.optim.Optimizer, averaged: GPT2 | None = None
+) -> Progress:
     """Load weights and optimizer state in place; raises BadInput where they do not fit the recipe's network."""
-    weights = load_tensors(path / "weights.safetensors")
     states = load_tensors(path / "optimizer.safetensors")
     try:
-        with torch.no_grad():
-            for name, parameter in network.named_parameters():
-                parameter.copy_(weights[name])
-                optimizer.state[parameter] = {
-                    key.rpartition(":")[2]: tensor for key, tensor in states.items() if key.startswith(f"{name}:")
-                }
+        _restore_weights(path / "weights.safetensors", network)
+        if averaged is not None:
+            _restore_weights(path / "averaged.safetensors", averaged)
+        for name, parameter in network.named_parameters():
+            optimizer.state[parameter] = {
+                key.rpartition(":")[2]: tensor.to(parameter.device)
+                for key, tensor in states.items()
+                if key.startswith(f"{name}:")
+            }
     except (KeyError, RuntimeError) as error:
         raise BadInput(f"{path}: this checkpoint is of another network ({error}).") from None
     state = read_json(path / "state.json")
-    return Progress(state["step"], state["training_seconds"], state["seconds"])
+    memory = state.pop("memory", {})
+    return Progress(**state, memory=StepMemory(**memory | {"norms": tuple(memory.get("norms", ()))}))
+
+
+@torch.no_grad()
+def _restore_weights(path: Path, network: GPT2) -> None:
+    weights = load_tensors(path)
+    for name, parameter in network.named_parameters():
+        parameter.copy_(weights[name])
 
 
 def _optimizer_tensors(network: GPT2, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -12,14 +12,11 @@ Two runs of one recipe on one machine give the same bits, and so does a run that
 of a step, and its dropout, are functions of (seed, step).
 """
 
-import json
-import math
-import shutil
 import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -28,18 +25,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from gpt2lab.base.errors import BadInput, BadOption, UserError, explain_full_disk
-from gpt2lab.base.files import locked_folder, read_json, whole_file, write_json
+from gpt2lab.base.errors import BadOption, UserError, explain_full_disk
+from gpt2lab.base.files import locked_folder, read_json, write_json
 from gpt2lab.base.machine import describe_machine, describe_versions
-from gpt2lab.base.progress import progress_bar, say
+from gpt2lab.base.progress import Bar, progress_bar, say
 from gpt2lab.checkpoints.model_folder import save_model_folder
 from gpt2lab.evaluate.language_modelling import unigram_loss
 from gpt2lab.model.config import parameter_count, training_flops_per_token
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.tokens.bpe import ByteLevelBPE
-from gpt2lab.tokens.sequences import IGNORED, Batch, document_numbers
+from gpt2lab.tokens.sequences import IGNORED, document_numbers
+from gpt2lab.tokens.sequences import Batch as TokenBatch
 from gpt2lab.train.checkpointing import Progress, checkpoints, restore_checkpoint, save_checkpoint
 from gpt2lab.train.data import (
     TokenFolder,
@@ -49,12 +46,14 @@ from gpt2lab.train.data import (
     training_counts,
     training_loader,
 )
+from gpt2lab.train.metrics import MetricsLog, read_metrics
 from gpt2lab.train.optim import make_adamw
 from gpt2lab.train.recipe import Recipe, changed_keys, recipe_from_json, recipe_to_json
 from gpt2lab.train.schedule import learning_rate_share
+from gpt2lab.train.step import Batch, StepResult, TrainingStep, autocast, training_device
+from gpt2lab.train.validation import validate
 
 WARM_UP_STEPS, TIMED_STEPS = 3, 9
-LossFunction = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class Diverged(UserError):
@@ -79,15 +78,6 @@ class RunSummary:
     training_seconds: float
     seconds: float
     model: str
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Validation on held-out sequences: loss in nats a token, and bits per byte of the text predicted."""
-
-    step: int
-    loss: float
-    bits_per_byte: float
 
 
 def train(recipe: Recipe, tokens: Sequence[Path], out: Path) -> RunSummary:
@@ -125,15 +115,15 @@ class _Run:
 
     def __init__(self, recipe: Recipe, folders: Sequence[TokenFolder], tokenizer: ByteLevelBPE, out: Path) -> None:
         self.asked, self.folders, self.tokenizer, self.out = recipe, folders, tokenizer, out
+        self.recipe = recipe
+        self._began, self._words = time.perf_counter(), ""
         self.loader = training_loader(recipe, folders)
         self.val_batches = [self._tensors(batch) for batch in held_out_batches(recipe, folders)]
         check_token_folders(folders)
         if len(folders) > 1:
             say("mixture: " + ", ".join(f"{folder.weight:.1%} {folder.path}" for folder in folders))
-        self.bytes_of_token = torch.tensor([len(token) for token in tokenizer.token_bytes])
 
-    def _tensors(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Inputs, targets and, where the recipe masks, the documents' numbers, each int64 [rows, context_length]."""
+    def _tensors(self, batch: TokenBatch) -> Batch:
         inputs, targets = torch.from_numpy(batch)
         if not self.asked.data.document_mask:
             return inputs, targets, None
@@ -143,12 +133,9 @@ class _Run:
         """A new network and optimizer, as the seed says."""
         self.network = GPT2(self.asked.model)
         self.network.initialize(torch.Generator().manual_seed(self.asked.seed))
+        self.network.to(training_device())
         self.optimizer = make_adamw(self.network, self.asked.optimizer)
-        self.loss: LossFunction = self.network.loss
-        if self.asked.compile and shutil.which("c++") is None:
-            say("no C++ compiler here: training without torch.compile.")
-        elif self.asked.compile:
-            self.loss = torch.compile(self.network.loss)
+        self.step = TrainingStep(self.asked, self.network, self.optimizer)
 
     def run(self) -> RunSummary:
         self._fresh()
@@ -199,10 +186,10 @@ class _Run:
         times = []
         for step in range(WARM_UP_STEPS + TIMED_STEPS):
             start = time.perf_counter()
-            self._step(step, self.asked.optimizer.learning_rate)
+            self._take(step)
             times.append(time.perf_counter() - start)
         start = time.perf_counter()
-        self._validate(0)
+        self._validate()
         validation_seconds = time.perf_counter() - start
         step_seconds = statistics.median(times[WARM_UP_STEPS:])
         per_step = step_seconds + validation_seconds / self.asked.watch.validate_every
@@ -211,65 +198,39 @@ class _Run:
         return steps
 
     def _resume(self) -> Progress:
-        """Load the newest checkpoint, if any, and cut the metrics back to it."""
+        """Load the newest checkpoint, if any."""
         found = checkpoints(self.out / "checkpoints")
-        progress = Progress(0, 0.0, 0.0)
-        if found:
-            progress = restore_checkpoint(found[-1], self.network, self.optimizer)
-            say(f"{self.out}: going on from step {progress.step:,}.")
-        metrics = self.out / "metrics.jsonl"
-        kept = [line for line in _whole_lines(metrics) if json.loads(line)["step"] <= progress.step and found]
-        with whole_file(metrics, "w") as handle:
-            handle.writelines(kept)
+        if not found:
+            return Progress(0, 0.0, 0.0)
+        progress = restore_checkpoint(found[-1], self.network, self.optimizer, self.step.averaged)
+        self.step.memory = progress.memory
+        say(f"{self.out}: going on from step {progress.step:,}.")
         return progress
 
-    def _step(self, step: int, learning_rate: float) -> tuple[float, float]:
-        """One optimizer step; returns the training loss and the gradient's norm before clipping."""
-        recipe = self.asked
-        if recipe.model.embd_pdrop or recipe.model.attn_pdrop or recipe.model.resid_pdrop:
-            torch.manual_seed(int(np.random.SeedSequence([recipe.seed, step]).generate_state(1)[0]))
+    def _learning_rate(self, step: int) -> float:
+        return self.asked.optimizer.learning_rate * learning_rate_share(self.recipe.schedule, step, self.recipe.steps)
+
+    def _take(self, step: int) -> StepResult:
+        """Step number `step`, counted from 0. Raises Diverged where it can be neither taken nor skipped."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        inputs, targets, documents = self._tensors(self.loader.batch(step))
-        counted = int((targets != IGNORED).sum())
-        total = 0.0
-        self.network.train()
-        for part in range(recipe.batch.accumulation):
-            rows = slice(part * recipe.batch.sequences, (part + 1) * recipe.batch.sequences)
-            share = int((targets[rows] != IGNORED).sum()) / counted
-            part_documents = None if documents is None else documents[rows]
-            loss = self.loss(inputs[rows], targets[rows], part_documents) * share
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
-        limit = recipe.optimizer.clip_norm or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit))
-        if not (math.isfinite(total) and math.isfinite(norm)):
+            group["lr"] = self._learning_rate(step)
+        result = self.step.take(step, self._tensors(self.loader.batch(step)))
+        if result.verdict == "diverged":
             good = checkpoints(self.out / "checkpoints")
             raise Diverged(
-                f"{self.out}: at step {step + 1} the loss is {total} and the gradient's norm {norm}. The last good"
-                f" state is {good[-1] if good else 'the start'}; most likely the learning rate"
-                f" ({recipe.optimizer.learning_rate}) is too high."
+                f"{self.out}: at step {step + 1} the loss is {result.loss} and the gradient's norm"
+                f" {result.gradient_norm}. The last good state is {good[-1] if good else 'the start'}; most likely the"
+                f" learning rate ({self.asked.optimizer.learning_rate}) is too high."
             )
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return total, norm
+        if result.verdict != "taken":
+            say(f"step {step + 1:,} skipped: {result.reason}.")
+        return result
 
-    @torch.inference_mode()
-    def _validate(self, step: int) -> Validation:
-        """Loss and bits per byte on the held-out sequences; `<|endoftext|>` costs loss but stands for no byte."""
-        self.network.eval()
-        nats, text_nats, tokens, text_bytes = 0.0, 0.0, 0, 0
-        for inputs, targets, documents in self.val_batches:
-            logits_NV, targets_N = self.network(inputs, documents_BT=documents).flatten(0, 1), targets.flatten()
-            nats_N = torch.nn.functional.cross_entropy(logits_NV, targets_N, reduction="none").double()
-            counted = targets_N != IGNORED
-            nats_N, targets_N = nats_N[counted], targets_N[counted]
-            is_text_N = targets_N != self.tokenizer.end_of_text
-            nats += float(nats_N.sum())
-            text_nats += float(nats_N[is_text_N].sum())
-            tokens += len(targets_N)
-            text_bytes += int(self.bytes_of_token[targets_N].sum())
-        return Validation(step, nats / tokens, text_nats / math.log(2) / text_bytes)
+    def _validate(self) -> dict[str, float | str]:
+        """The line of metrics of a validation."""
+        precision = autocast(self.asked.step, training_device())
+        found = validate(self.step.result_network, self.val_batches, self.tokenizer, precision)
+        return {"val_loss": found.loss, "val_bits_per_byte": found.bits_per_byte}
 
     def _unigram_loss(self) -> float:
         targets_N = torch.cat([targets[targets != IGNORED] for _, targets, _ in self.val_batches]).numpy()
@@ -278,61 +239,58 @@ class _Run:
 
     def _steps(self, progress: Progress) -> Progress:
         """Train from `progress` to the end."""
-        from torch.utils.tensorboard.writer import SummaryWriter
-
-        recipe, watch = self.recipe, self.recipe.watch
-        tokens_a_step = self.loader.batch_size * recipe.model.context_length
-        start = time.perf_counter() - progress.seconds
-        board: Any = SummaryWriter(str(self.out), purge_step=progress.step + 1)
+        recipe = self.recipe
+        tokens = recipe.steps * self._tokens_a_step
         with (
             _interrupt_noted() as interrupted,
-            (self.out / "metrics.jsonl").open("a", encoding="utf-8") as metrics,
-            progress_bar("train", total=recipe.steps * tokens_a_step, unit="tokens") as bar,
+            MetricsLog(self.out, progress.step) as metrics,
+            progress_bar("train", total=tokens, unit="tokens") as bar,
         ):
-            words = ""
-
-            def record(step: int, values: dict[str, float]) -> None:
-                metrics.write(json.dumps({"step": step} | values) + "\n")
-                metrics.flush()
-                for name, value in values.items():
-                    board.add_scalar(name, value, step)
-
-            def validate(step: int) -> str:
-                found = self._validate(step)
-                record(step, {"val_loss": found.loss, "val_bits_per_byte": found.bits_per_byte})
-                return f"val loss {found.loss:.3f}"
-
-            bar.skip(progress.step * tokens_a_step)
+            bar.skip(progress.step * self._tokens_a_step)
+            self._began = time.perf_counter() - progress.seconds
             if progress.step == 0:
-                words = validate(0)
-            for step in range(progress.step, recipe.steps):
-                rate = recipe.optimizer.learning_rate * learning_rate_share(recipe.schedule, step, recipe.steps)
-                step_start = time.perf_counter()
-                loss, norm = self._step(step, rate)
-                step_seconds = time.perf_counter() - step_start
-                done, last = step + 1, step + 1 == recipe.steps
-                progress = Progress(done, progress.training_seconds + step_seconds, time.perf_counter() - start)
-                record(
-                    done,
-                    {
-                        "loss": loss,
-                        "gradient_norm": norm,
-                        "learning_rate": rate,
-                        "tokens": done * tokens_a_step,
-                        "tokens_per_second": tokens_a_step / step_seconds,
-                    },
-                )
-                if done % watch.validate_every == 0 or last:
-                    words = validate(done)
-                if done % watch.checkpoint_every == 0 or last or interrupted.is_set():
-                    save_checkpoint(
-                        self.out / "checkpoints", self.network, self.optimizer, progress, watch.keep_checkpoints
-                    )
+                metrics.record(0, self._validate())
+            for _ in range(progress.step, recipe.steps):
+                progress = self._step_and_records(progress, metrics, bar)
+                last = progress.step == recipe.steps
+                if progress.step % recipe.watch.checkpoint_every == 0 or last or interrupted.is_set():
+                    self._save(progress)
                 if interrupted.is_set() and not last:
-                    raise KeyboardInterrupt(f"{self.out}: saved at step {done:,}; the same command goes on from there.")
-                bar.advance(tokens_a_step, note=f"loss {loss:.3f} {words}")
-        board.close()
+                    raise KeyboardInterrupt(
+                        f"{self.out}: saved at step {progress.step:,}; the same command goes on from there."
+                    )
         return progress
+
+    @property
+    def _tokens_a_step(self) -> int:
+        return self.loader.batch_size * self.asked.model.context_length
+
+    def _step_and_records(self, progress: Progress, metrics: MetricsLog, bar: Bar) -> Progress:
+        """The step after `progress`, with its line of metrics and the validation that is due; where the run stands."""
+        start = time.perf_counter()
+        result = self._take(progress.step)
+        seconds = time.perf_counter() - start
+        done = progress.step + 1
+        line: dict[str, float | str] = {
+            "loss": result.loss,
+            "gradient_norm": result.gradient_norm,
+            "learning_rate": self._learning_rate(progress.step),
+            "tokens": done * self._tokens_a_step,
+            "tokens_per_second": self._tokens_a_step / seconds,
+        }
+        metrics.record(done, line if result.verdict == "taken" else line | {"skipped": result.verdict})
+        if done % self.recipe.watch.validate_every == 0 or done == self.recipe.steps:
+            validation = self._validate()
+            metrics.record(done, validation)
+            self._words = f"val loss {validation['val_loss']:.3f}"
+        bar.advance(self._tokens_a_step, note=f"loss {result.loss:.3f} {self._words}")
+        total = time.perf_counter() - self._began
+        return Progress(done, progress.training_seconds + seconds, total, self.step.memory)
+
+    def _save(self, progress: Progress) -> None:
+        keep = self.recipe.watch.keep_checkpoints
+        folder = self.out / "checkpoints"
+        save_checkpoint(folder, self.network, self.optimizer, progress, keep, self.step.averaged)
 
     def _finish(self, progress: Progress) -> RunSummary:
         """Write the model folder and, last, the summary that marks the run as finished."""
@@ -370,7 +328,7 @@ class _Run:
             "versions": describe_versions(),
             "machine": describe_machine(),
         }
-        save_model_folder(self.out / "model", self.network, self.tokenizer, provenance)
+        save_model_folder(self.out / "model", self.step.result_network, self.tokenizer, provenance)
         write_json(self.out / "summary.json", asdict(summary))
         return summary
 
@@ -393,18 +351,3 @@ def _interrupt_noted() -> Iterator[threading.Event]:
         yield event
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _whole_lines(path: Path) -> list[str]:
-    """The lines of a file that end in a newline; the last one may have been cut by a kill."""
-    if not path.exists():
-        return []
-    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-
-
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`; raises BadInput where there is none."""
-    path = run / "metrics.jsonl"
-    if not path.exists():
-        raise BadInput(f"{run}: no run folder (no metrics.jsonl here).")
-    return [json.loads(line) for line in _whole_lines(path)]

@@ -90,6 +90,32 @@ class WatchConfig:
 
 
 @dataclass(frozen=True)
+class StepConfig:
+    """What happens within a step beside forward and backward pass; all of it is off unless asked for."""
+
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of the matrix products (autocast); weights, gradients and sums stay float32. float16 scales the loss."""
+    activation_checkpointing: bool = False
+    """Keep only what goes into each layer and compute the rest again for the gradient: less memory, a third slower."""
+    z_loss: float = 0.0
+    """Weight of the mean square of logsumexp(logits) in what is minimized (PaLM: 1e-4); not in the losses reported."""
+    skip_nonfinite: bool = False
+    """Skip and report a step whose loss or gradient is not finite, up to 19 in a row, instead of stopping at it."""
+    skip_outliers: float = 0.0
+    """Skip and report a step whose gradient's norm is above this times the median of the last 50; 0: none."""
+    weight_averaging: float = 0.0
+    """Decay of the running average of the weights, which validation and the model folder then use; 0: no average."""
+
+    def __post_init__(self) -> None:
+        _check("step", self, 0.0, math.inf, ("z_loss",))
+        _check("step", self, 0.0, 1.0, ("weight_averaging",))
+        if self.skip_outliers and not 1 < self.skip_outliers < math.inf:
+            raise BadOption(
+                f"step.skip_outliers = {self.skip_outliers}: must be above 1 and finite, or 0 to skip none."
+            )
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One training run. `minutes` above 0 asks for as many steps as fit; they are worked out once and saved."""
 
@@ -108,6 +134,7 @@ class Recipe:
     """Decides the weights, the order of the data, and dropout."""
     compile: bool = False
     """Compile the network with torch.compile; eager where there is no C++ compiler."""
+    step: StepConfig = field(default_factory=StepConfig)
 
     def __post_init__(self) -> None:
         positive = {

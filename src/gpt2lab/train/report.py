@@ -6,7 +6,8 @@ from gpt2lab.base.files import read_json
 from gpt2lab.base.machine import report_foot
 from gpt2lab.base.plots import lines
 from gpt2lab.base.report import Picture, Report
-from gpt2lab.train.loop import RunSummary, read_metrics
+from gpt2lab.train.loop import RunSummary
+from gpt2lab.train.metrics import read_metrics
 from gpt2lab.train.recipe import recipe_from_json
 
 
