@@ -49,7 +49,7 @@ from gpt2lab.train.data import (
     training_counts,
     training_loader,
 )
-from gpt2lab.train.optim import make_adamw
+from gpt2lab.train.optimizers.groups import make_optimizer
 from gpt2lab.train.recipe import Recipe, changed_keys, recipe_from_json, recipe_to_json
 from gpt2lab.train.schedule import learning_rate_share
 
@@ -109,7 +109,8 @@ def _check_same_run(recipe: Recipe, folders: Sequence[TokenFolder], out: Path) -
     if not (out / "run.json").exists():
         return
     before = read_json(out / "run.json")
-    changed = changed_keys(before["asked"], recipe_to_json(recipe))
+    asked = recipe_from_json(before["asked"], str(out / "run.json"))  # keys that are newer than the run: as they were
+    changed = changed_keys(recipe_to_json(asked), recipe_to_json(recipe))
     if before["shards"] != _shard_hashes(folders):
         changed.append("the tokens")
     if changed:
@@ -143,7 +144,7 @@ class _Run:
         """A new network and optimizer, as the seed says."""
         self.network = GPT2(self.asked.model)
         self.network.initialize(torch.Generator().manual_seed(self.asked.seed))
-        self.optimizer = make_adamw(self.network, self.asked.optimizer)
+        self.optimizer = make_optimizer(self.network, self.asked.optimizer)
         self.loss: LossFunction = self.network.loss
         if self.asked.compile and shutil.which("c++") is None:
             say("no C++ compiler here: training without torch.compile.")
@@ -199,7 +200,7 @@ class _Run:
         times = []
         for step in range(WARM_UP_STEPS + TIMED_STEPS):
             start = time.perf_counter()
-            self._step(step, self.asked.optimizer.learning_rate)
+            self._step(step, 1.0)
             times.append(time.perf_counter() - start)
         start = time.perf_counter()
         self._validate(0)
@@ -223,13 +224,13 @@ class _Run:
             handle.writelines(kept)
         return progress
 
-    def _step(self, step: int, learning_rate: float) -> tuple[float, float]:
-        """One optimizer step; returns the training loss and the gradient's norm before clipping."""
+    def _step(self, step: int, rate_share: float) -> tuple[float, float]:
+        """One optimizer step at a share of the peak learning rates; returns loss, and gradient norm before clipping."""
         recipe = self.asked
         if recipe.model.embd_pdrop or recipe.model.attn_pdrop or recipe.model.resid_pdrop:
             torch.manual_seed(int(np.random.SeedSequence([recipe.seed, step]).generate_state(1)[0]))
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = group["peak_lr"] * rate_share
         inputs, targets, documents = self._tensors(self.loader.batch(step))
         counted = int((targets != IGNORED).sum())
         total = 0.0
@@ -245,10 +246,11 @@ class _Run:
         norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit))
         if not (math.isfinite(total) and math.isfinite(norm)):
             good = checkpoints(self.out / "checkpoints")
+            peaks = {group["peak_lr"] for group in self.optimizer.param_groups}
             raise Diverged(
                 f"{self.out}: at step {step + 1} the loss is {total} and the gradient's norm {norm}. The last good"
                 f" state is {good[-1] if good else 'the start'}; most likely the learning rate"
-                f" ({recipe.optimizer.learning_rate}) is too high."
+                f" ({' and '.join(str(rate) for rate in sorted(peaks))}) is too high."
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -306,9 +308,9 @@ class _Run:
             if progress.step == 0:
                 words = validate(0)
             for step in range(progress.step, recipe.steps):
-                rate = recipe.optimizer.learning_rate * learning_rate_share(recipe.schedule, step, recipe.steps)
+                rate_share = learning_rate_share(recipe.schedule, step, recipe.steps)
                 step_start = time.perf_counter()
-                loss, norm = self._step(step, rate)
+                loss, norm = self._step(step, rate_share)
                 step_seconds = time.perf_counter() - step_start
                 done, last = step + 1, step + 1 == recipe.steps
                 progress = Progress(done, progress.training_seconds + step_seconds, time.perf_counter() - start)
@@ -317,7 +319,7 @@ class _Run:
                     {
                         "loss": loss,
                         "gradient_norm": norm,
-                        "learning_rate": rate,
+                        "learning_rate": recipe.optimizer.learning_rate * rate_share,
                         "tokens": done * tokens_a_step,
                         "tokens_per_second": tokens_a_step / step_seconds,
                     },
