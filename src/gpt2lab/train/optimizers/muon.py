@@ -26,6 +26,7 @@ def newton_schulz_dtype(device: torch.device) -> torch.dtype:
         capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         native = any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
     else:
+        # The types it can hold, which is all an accelerator tells; those that hold bfloat16 and emulate it are few.
         native = torch.bfloat16 in torch.accelerator.get_device_capability(device)["supported_dtypes"]
     return torch.bfloat16 if native else torch.float32
 
@@ -33,7 +34,7 @@ def newton_schulz_dtype(device: torch.device) -> torch.dtype:
 def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     """Each of the matrices [N, rows, columns] with its singular values brought near 1, in `dtype`.
 
-    Five steps of a Newton-Schulz iteration of degree 5. Values below a few thousandths of the norm stay below 0.7; a
+    Five steps of a Newton-Schulz iteration of degree 5. Values below 0.0015 of the matrix's norm stay below 0.7; a
     matrix of zeros stays one.
     """
     a, b, c = NEWTON_SCHULZ_COEFFICIENTS
