@@ -3,13 +3,11 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from gpt2lab.base.errors import BadInput, BadOption
+from gpt2lab.base.errors import BadOption
 from gpt2lab.checkpoints.formats.hugging_face import write_hugging_face
 from gpt2lab.checkpoints.opening import open_model, without_padding
 from gpt2lab.checkpoints.provenance import check_replaceable, describe_making
-from gpt2lab.checkpoints.weights import FloatType, StoredTensor
+from gpt2lab.checkpoints.weights import FloatType, only_finite
 from gpt2lab.tokens.tokenizer_files import find_tokenizer
 
 MADE_BY = "gpt2lab import"
@@ -55,15 +53,5 @@ def import_model(
     if dtype is not None:
         found = found.of_type(dtype)
     provenance = describe_making(MADE_BY, source, found)
-    finite = replace(found, tensors={name: _finite(found.where, name, t) for name, t in found.tensors.items()})
-    write_hugging_face(out, finite, provenance=provenance)
+    write_hugging_face(out, only_finite(found), provenance=provenance)
     return Imported(str(out), found.format, found.parameters, found.notes)
-
-
-def _finite(where: Path, name: str, tensor: StoredTensor) -> StoredTensor:
-    def checked(array: np.ndarray) -> np.ndarray:
-        if not np.isfinite(array).all():
-            raise BadInput(f"{where}: {name} holds numbers that are not finite; `gpt2lab inspect` shows where else.")
-        return array
-
-    return StoredTensor(tensor.shape, tensor.float_type, lambda: checked(tensor.read()))

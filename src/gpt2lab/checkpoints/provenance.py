@@ -1,5 +1,6 @@
-"""`provenance.json`: what a folder that we made says of its making."""
+"""`provenance.json`: what a folder that we made says of its making, and which folders may be replaced."""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,13 @@ from gpt2lab.base.machine import describe_versions
 from gpt2lab.checkpoints.weights import Checkpoint
 
 PROVENANCE = "provenance.json"
+
+_WRITTEN = re.compile(
+    r"model(-[0-9]{5}-of-[0-9]{5})?\.safetensors|model\.safetensors\.index\.json|model\.bin|model\.onnx(_data)?"
+    r"|(config|generation_config|tokenizer|tokenizer_config|vocab|vocabulary|provenance)\.json"
+    r"|merges\.txt|tokenizer\.tiktoken|gpt2_tokenizer\.bin"
+)
+"""All that `import` and `export` write into folders."""
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
@@ -35,7 +43,15 @@ def describe_making(made_by: str, source: str | Path, checkpoint: Checkpoint) ->
 
 def check_replaceable(out: Path, made_by: str) -> None:
     """Raise BadOption where a folder `out` would replace something that `made_by` did not make itself."""
-    if out.is_dir() and any(out.iterdir()) and read_provenance(out).get("made_by") != made_by:
-        raise BadOption(f"--out {out}: holds something that `{made_by}` did not make; name another folder.")
-    if out.is_file():
+    if out.name in ("", ".."):
+        raise BadOption(f"--out {out}: name the folder that is to be made, such as {out / 'model'}.")
+    if out.exists() and not out.is_dir():
         raise BadOption(f"--out {out}: is a file; name a folder.")
+    held = sorted(file.name for file in out.iterdir()) if out.exists() else []
+    if held and read_provenance(out).get("made_by") != made_by:
+        raise BadOption(f"--out {out}: holds something that `{made_by}` did not make; name another folder.")
+    if strange := [name for name in held if not _WRITTEN.fullmatch(name)]:
+        raise BadOption(
+            f"--out {out}: would be replaced, and {strange[0]} in it is not from `{made_by}`; move it or name another"
+            " folder."
+        )
