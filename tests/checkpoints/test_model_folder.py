@@ -9,6 +9,7 @@ from transformers import AutoTokenizer, GPT2LMHeadModel
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.checkpoints.model_folder import load_model_folder, save_model_folder
+from gpt2lab.checkpoints.opening import open_model
 from gpt2lab.checkpoints.provenance import read_provenance
 
 
@@ -87,3 +88,25 @@ def test_another_architecture_is_refused(folder, tmp_path):
         load_model_folder(folder)
     with pytest.raises(BadInput, match="no model folder"):
         load_model_folder(tmp_path)
+
+
+def test_a_head_of_its_own_is_taken_as_transformers_takes_it_whatever_the_config_says(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] = weights["transformer.wte.weight"].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load_model_folder(folder)[0].config.tie_word_embeddings
+    weights["lm_head.weight"] += 0.1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    network, _ = load_model_folder(folder)
+    reference = GPT2LMHeadModel.from_pretrained(folder)
+    tokens = torch.arange(20)[None]
+    with torch.inference_mode():
+        torch.testing.assert_close(network(tokens), reference(tokens).logits, atol=1e-4, rtol=0)
+    assert any("another lm_head.weight" in note for note in open_model(folder).notes)
+
+
+def test_a_tensor_under_two_names_is_refused(folder):
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {"wte.weight": weights["transformer.wte.weight"] + 1}, folder / "model.safetensors")
+    with pytest.raises(BadInput, match=r"both wte\.weight and transformer\.wte\.weight"):
+        load_model_folder(folder)

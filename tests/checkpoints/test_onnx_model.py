@@ -159,10 +159,7 @@ def test_weights_too_large_for_half_precision_are_refused_and_leave_nothing(tmp_
     checkpoint = checkpoint_of(random_model(small_tokenizer))
     huge = StoredTensor.of(np.full((64,), 1e6, np.float32))
     broken = replace(checkpoint, tensors=dict(checkpoint.tensors) | {"h.0.ln_1.weight": huge})
-    with (
-        np.errstate(over="ignore"),
-        pytest.raises(BadInput, match="float16 logits in onnxruntime differ from ours by up to nan"),
-    ):
+    with pytest.raises(BadInput, match=r"h\.0\.ln_1\.weight holds numbers that are not finite, or too large"):
         write_onnx(tmp_path / "out", broken, "float16")
     assert not [*tmp_path.iterdir()]
 

@@ -187,5 +187,17 @@ def check_tensors(where: Path, config: GPT2Config, tensors: Mapping[str, StoredT
     return {name: tensors[name] for name in wanted}
 
 
+def head_is_tied(tensors: Mapping[str, StoredTensor]) -> bool:
+    """Whether the head is absent or `wte.weight`; the numbers are only read where both stand in the file."""
+    head, embedding = tensors.get("lm_head.weight"), tensors.get("wte.weight")
+    if head is None or embedding is None:
+        return True
+    if (head.shape, head.dtype) != (embedding.shape, embedding.dtype) or head.dtype not in FLOAT_TYPES:
+        return False
+    first, second = head.read(), embedding.read()
+    same_place = (first.ctypes.data, first.strides) == (second.ctypes.data, second.strides)
+    return same_place or np.array_equal(first, second)
+
+
 def _counted(names: list[str]) -> str:
     return "1 tensor is" if len(names) == 1 else f"{len(names)} tensors are"

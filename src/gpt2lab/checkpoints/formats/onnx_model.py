@@ -46,7 +46,8 @@ def write_onnx(
 
     Rows of the vocabulary without a token are left out, so that none is ever chosen. Where onnxruntime is installed the
     graph is run on a few tokens, with and without cache: returns the largest difference of its logits from our
-    network's (None: not run), and raises BadInput where that is more than rounding, and for weights that are not finite in `dtype`. Raises BadOption without onnx.
+    network's (None: not run), and raises BadInput where that is more than rounding, and for weights that are not finite
+    in `dtype`. Raises BadOption without onnx.
     """
     if find_spec("onnx") is None:
         raise BadOption("exporting to ONNX needs its package: pip install 'gpt2lab[onnx]'.")
