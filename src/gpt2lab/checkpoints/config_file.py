@@ -43,25 +43,28 @@ def config_from_json(path: Path) -> GPT2Config:
         told = found.get("model_type") if isinstance(found, dict) else None
         raise BadInput(f"{path}: not the config of a GPT-2 (model_type is {told!r}, not 'gpt2').")
     activation = found.get("activation_function", "gelu_new")
-    if activation not in _ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
         raise BadInput(f"{path}: activation_function {activation!r} is neither GPT-2's gelu_new nor gelu.")
     for key, usual in _VARIANTS:
         if found.get(key, usual) != usual:
             raise BadInput(f"{path}: {key} is {found[key]!r}; GPT-2's network has {usual!r}.")
-    inner = found.get("n_inner")
-    if inner is not None and inner != 4 * found.get("n_embd", 0):
-        raise BadInput(f"{path}: n_inner is {inner!r}; GPT-2's is four times n_embd.")
     try:
         counts = {name: found[name] for name in ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")}
     except KeyError as error:
         raise BadInput(f"{path}: the key {error} is missing.") from None
     for name, value in counts.items():
-        if not isinstance(value, int):
+        if type(value) is not int:
             raise BadInput(f"{path}: {name} is {value!r}, not a whole number.")
+    inner = found.get("n_inner")
+    if inner is not None and inner != 4 * counts["n_embd"]:
+        raise BadInput(f"{path}: n_inner is {inner!r}; GPT-2's is four times n_embd.")
+    tied = found.get("tie_word_embeddings", True)
+    if not isinstance(tied, bool):
+        raise BadInput(f"{path}: tie_word_embeddings is {tied!r}, neither true nor false.")
     rates = {name: found.get(name, 0.0) for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop")}
     rates["layer_norm_epsilon"] = found.get("layer_norm_epsilon", 1e-5)
     for name, rate in rates.items():
-        if not isinstance(rate, int | float):
+        if isinstance(rate, bool) or not isinstance(rate, int | float):
             raise BadInput(f"{path}: {name} is {rate!r}, not a number.")
     context_length = counts.pop("n_positions")
     try:
@@ -69,7 +72,7 @@ def config_from_json(path: Path) -> GPT2Config:
             **counts,
             **rates,
             context_length=context_length,
-            tie_word_embeddings=bool(found.get("tie_word_embeddings", True)),
+            tie_word_embeddings=tied,
             activation_function=_ACTIVATIONS[activation],  # type: ignore[arg-type]
         )
     except BadOption as error:

@@ -167,7 +167,7 @@ def inspection_text(found: ModelInspection, every_tensor: bool = False) -> str:
             f"{_number(max(_known(fact.largest for fact in group), default=None)):>11}"
             + (f"  ! {', '.join(flags)}" if flags else "")
         )
-    return "\n".join(lines)
+    return "\n".join(map(_printable, lines))
 
 
 @dataclass(frozen=True)
@@ -464,6 +464,11 @@ def _told_tokenizer(found: TokenizerFacts | None) -> str:
     padding = f", {_counted(found.padding, 'row')} of padding in wte" if found.padding else ""
     whose = "GPT-2's own" if found.is_gpt2 else "not GPT-2's"
     return f"{whose}, {found.ids:,} ids{padding}"
+
+
+def _printable(line: str) -> str:
+    """Without what would steer the terminal: names and provenance are a stranger's."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
 
 
 def _wrapped(line: str) -> list[str]:

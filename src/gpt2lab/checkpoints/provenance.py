@@ -1,11 +1,12 @@
 """`provenance.json`: what a folder that we made says of its making, and which folders may be replaced."""
 
+import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.base.errors import BadOption
+from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.base.files import read_json, sha256_of
 from gpt2lab.base.machine import describe_versions
 from gpt2lab.checkpoints.weights import Checkpoint
@@ -23,12 +24,24 @@ _WRITTEN = re.compile(
 def read_provenance(folder: Path) -> dict[str, Any]:
     """What a folder says of its making; empty where it says nothing (a folder from elsewhere)."""
     file = folder / PROVENANCE
-    return dict(read_json(file)) if file.exists() else {}
+    if not file.exists():
+        return {}
+    try:
+        found = writable_json(read_json(file))
+    except RecursionError:
+        raise BadInput(f"{file}: nested too deeply; mend or remove it.") from None
+    return found if isinstance(found, dict) else {"said": found}
+
+
+def writable_json(value: Any) -> Any:
+    """What was read from JSON, without what can't be written as JSON again: NaN, halves of characters."""
+    text = json.dumps(value, ensure_ascii=False, indent=0)  # with an indent, as `write_json` has: it nests less deeply
+    return json.loads(text.encode(errors="replace"), parse_constant=str)
 
 
 def describe_making(made_by: str, source: str | Path, checkpoint: Checkpoint) -> dict[str, Any]:
     """The provenance of what is made of a checkpoint: its source with the SHA-256 of each file, notes, versions."""
-    return {
+    making = {
         "made_by": made_by,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "source": str(source),
@@ -39,6 +52,7 @@ def describe_making(made_by: str, source: str | Path, checkpoint: Checkpoint) ->
         "source_provenance": dict(checkpoint.provenance),
         "versions": describe_versions(),
     }
+    return dict(writable_json(making))  # names of files need not be UTF-8
 
 
 def check_replaceable(out: Path, made_by: str) -> None:
