@@ -142,7 +142,15 @@ def test_json_that_python_cannot_hold_is_refused(folder, text):
 
 @pytest.mark.parametrize(
     "text",
-    ["null", "[1, 2]", '"abc"', '{"val_loss": NaN, "made_by": "\\ud800"}', '{"made_by": "\\u001b[31mred\\u0007"}'],
+    [
+        "null",
+        "[1, 2]",
+        '{"result": {"steps": []}}',
+        '{"source_provenance": ' * 900 + "1" + "}" * 900,
+        '"abc"',
+        '{"val_loss": NaN, "made_by": "\\ud800"}',
+        '{"made_by": "\\u001b[31mred\\u0007"}',
+    ],
 )
 def test_a_strangers_provenance_does_no_harm(folder, tmp_path, text):
     (folder / "provenance.json").write_text(text)

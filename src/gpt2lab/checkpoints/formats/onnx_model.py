@@ -256,7 +256,7 @@ def _differences(graph: Path, checkpoint: Checkpoint, dtype: str) -> tuple[float
 
     config = checkpoint.config
     length = min(16, config.context_length)
-    padding, prompt = length // 4, length // 2
+    padding, prompt = length // 4, max(1, length // 2)
     tokens_BT = np.random.default_rng(6).integers(0, config.vocab_size, (2, length))
     mask_BT = np.ones_like(tokens_BT)
     mask_BT[1, :padding] = 0
