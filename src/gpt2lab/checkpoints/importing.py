@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gpt2lab.base.errors import BadOption
+from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.checkpoints.formats.hugging_face import write_hugging_face
 from gpt2lab.checkpoints.opening import open_model, without_padding
 from gpt2lab.checkpoints.provenance import check_replaceable, describe_making
@@ -11,6 +11,7 @@ from gpt2lab.checkpoints.weights import FloatType, only_finite
 from gpt2lab.tokens.tokenizer_files import find_tokenizer
 
 MADE_BY = "gpt2lab import"
+_MOST_PADDING = 1024  # rows; vocabularies are padded to a multiple of 64 or 128 times up to 8 processors
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ def import_model(
                 f" {found.config.vocab_size:,}."
             )
         found = replace(found, tokenizer=chosen)
+    rows, ids = found.config.vocab_size, found.required_tokenizer().vocab_size
+    if rows - ids >= _MOST_PADDING and not keep_padding:
+        raise BadInput(
+            f"{source}: its vocabulary has {rows:,} rows, its tokenizer {ids:,} ids; that is no padding. Give its own"
+            " with --tokenizer, or keep the rows with --keep-padding."
+        )
     if not keep_padding:
         found = without_padding(found)
     if dtype is not None:

@@ -59,17 +59,18 @@ def find_tokenizer(name: str) -> ByteLevelBPE:
     return gpt2_tokenizer() if name == GPT2 else load_tokenizer(Path(name))
 
 
-def load_tokenizer(place: Path) -> ByteLevelBPE:
+def load_tokenizer(place: Path, *, leave_out_added: bool = False) -> ByteLevelBPE:
     """Read a tokenizer from a folder, a `tokenizer.json` or a `.tiktoken` file.
 
     In a folder that holds several formats they must agree. Without a tokenizer.json the split pattern is GPT-2's.
+    Tokens that were added behind GPT-2's are refused, unless they are to be left out (see `added_tokens`).
     Raises BadInput where there is none, where a file is damaged, and for tokenizers that are not of GPT-2's layout of
     ids (see `bpe`).
     """
     if place.is_file():
-        return read_tiktoken(place) if place.suffix == ".tiktoken" else _read_fast(place)
+        return read_tiktoken(place) if place.suffix == ".tiktoken" else _read_fast(place, leave_out_added)
     merges = next((place / name for name in MERGES_FILES if (place / name).exists()), None)
-    fast = _read_fast(place / "tokenizer.json") if (place / "tokenizer.json").exists() else None
+    fast = _read_fast(place / "tokenizer.json", leave_out_added) if (place / "tokenizer.json").exists() else None
     if merges is None:
         if fast is not None:
             return fast
@@ -180,14 +181,25 @@ def _fast_text(tokenizer: ByteLevelBPE) -> str:
     return json.dumps(fast)
 
 
-def _read_fast(file: Path) -> ByteLevelBPE:
+def added_tokens(folder: Path) -> list[str]:
+    """The tokens that a folder's tokenizer has behind GPT-2's layout, as transformers keeps those that users add."""
+    found = read_json(folder / "added_tokens.json") if (folder / "added_tokens.json").exists() else {}
+    names = [*found] if isinstance(found, dict) else []
+    fast = read_json(folder / "tokenizer.json") if (folder / "tokenizer.json").exists() else {}
+    names += [token["content"] for token in fast.get("added_tokens") or ()]
+    return [name for name in dict.fromkeys(names) if name != END_OF_TEXT]
+
+
+def _read_fast(file: Path, leave_out_added: bool) -> ByteLevelBPE:
     found = read_json(file)
     try:
         model = found["model"]
         special = [token["content"] for token in found.get("added_tokens") or ()]
         if model["type"] != "BPE" or found.get("normalizer"):
             raise BadInput(f"{file}: not a byte-level BPE without a normalizer.")
-        if set(special) - {END_OF_TEXT}:
+        others = [token for token in found.get("added_tokens") or () if token["content"] != END_OF_TEXT]
+        behind = all(token.get("id", 0) > 256 + len(model["merges"]) for token in others)
+        if others and not (leave_out_added and behind):
             raise BadInput(
                 f"{file}: has special tokens beside {END_OF_TEXT} ({_first(special)}); there is no place for them here."
             )

@@ -16,7 +16,7 @@ from gpt2lab.checkpoints.provenance import PROVENANCE, read_provenance
 from gpt2lab.checkpoints.safetensors_files import map_safetensors, write_safetensors
 from gpt2lab.checkpoints.weights import Checkpoint, StoredTensor, check_tensors, head_is_tied
 from gpt2lab.tokens.bpe import ByteLevelBPE
-from gpt2lab.tokens.tokenizer_files import load_tokenizer
+from gpt2lab.tokens.tokenizer_files import added_tokens, load_tokenizer
 
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 OLDER_WEIGHTS, OLDER_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -32,11 +32,10 @@ def is_hugging_face_folder(path: Path) -> bool:
 def read_hugging_face(folder: Path) -> Checkpoint:
     """Open a folder; nothing of the weights is read yet. Raises BadInput where it disagrees with itself."""
     config = config_from_json(folder / "config.json")
-    tokenizer = _tokenizer(folder, config.vocab_size)
+    tokenizer, notes = _tokenizer(folder, config.vocab_size)
     files = _weight_files(folder)
     where = next(iter(files)) if len(files) == 1 else folder
     tensors = _published(where, _tensors(files))
-    notes = []
     if config.tie_word_embeddings and head_is_tied(tensors):
         tensors.pop("lm_head.weight", None)
     elif config.tie_word_embeddings:  # transformers takes them so, too
@@ -67,15 +66,18 @@ def _published(where: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, St
     return published
 
 
-def _tokenizer(folder: Path, vocab_size: int) -> ByteLevelBPE | None:
+def _tokenizer(folder: Path, vocab_size: int) -> tuple[ByteLevelBPE | None, list[str]]:
+    """The tokenizer, if the folder has one, and what is to be said of it."""
     if not any((folder / name).exists() for name in _TOKENIZER_FILES):
-        return None
-    tokenizer = load_tokenizer(folder)
+        return None, []
+    tokenizer = load_tokenizer(folder, leave_out_added=True)
     if tokenizer.vocab_size > vocab_size:
         raise BadInput(
             f"{folder}: the tokenizer has {tokenizer.vocab_size:,} ids, the model's vocabulary only {vocab_size:,}."
         )
-    return tokenizer
+    added = added_tokens(folder)
+    shown = ", ".join(map(repr, added[:3])) + (", ..." if len(added) > 3 else "")
+    return tokenizer, [f"Tokens that were added to its tokenizer were left out ({shown})."] if added else []
 
 
 def _weight_files(folder: Path) -> dict[Path, list[str] | None]:
