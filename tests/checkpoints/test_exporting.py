@@ -14,6 +14,8 @@ from gpt2lab.checkpoints.importing import import_model
 from gpt2lab.checkpoints.model_folder import save_model_folder
 from gpt2lab.checkpoints.opening import open_model
 from gpt2lab.checkpoints.provenance import read_provenance
+from gpt2lab.model.config import GPT2Config
+from gpt2lab.model.gpt2 import GPT2
 
 
 @pytest.fixture
@@ -109,3 +111,13 @@ def test_weights_of_several_types_keep_them(folder, tmp_path):
         assert torch.equal(after[name], tensor)
     assert json.loads((tmp_path / "out" / "config.json").read_text())["torch_dtype"] == "float32"
     assert open_model(tmp_path / "out").notes == ()
+
+
+def test_matrices_that_q8_0_cannot_hold_are_told(tmp_path, small_tokenizer):
+    config = GPT2Config(vocab_size=small_tokenizer.vocab_size, context_length=8, n_layer=1, n_head=1, n_embd=48)
+    network = GPT2(config)
+    network.initialize(torch.Generator().manual_seed(0))
+    save_model_folder(tmp_path / "model", network, small_tokenizer, {})
+    made = export_model(tmp_path / "model", tmp_path / "out.gguf", "gguf", "q8_0")
+    assert any("rows of 48 are float16" in note for note in made.notes)
+    assert export_model(tmp_path / "model", tmp_path / "out.gguf", "gguf").notes == ()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gpt2lab.base.errors import BadOption
+from gpt2lab.checkpoints.formats.q8_0 import BLOCK
 from gpt2lab.checkpoints.opening import open_model, without_padding
 from gpt2lab.checkpoints.provenance import check_replaceable, describe_making
 from gpt2lab.checkpoints.weights import Checkpoint, only_finite
@@ -68,6 +69,11 @@ def export_model(source: str | Path, out: Path, to: ExportFormat, dtype: ExportT
             chosen = kind
     if chosen not in (own, dtype):
         checkpoint = checkpoint.noted(f"The weights are {own}, which {to} has not; they are {chosen} here.")
+    if chosen == "q8_0" and checkpoint.config.n_embd % BLOCK:
+        checkpoint = checkpoint.noted(
+            f"q8_0 needs rows of a multiple of {BLOCK} numbers; matrices with rows of {checkpoint.config.n_embd:,} are"
+            " float16."
+        )
     if to in ("ctranslate2", "onnx"):
         checkpoint = without_padding(checkpoint)
     if dtype is not None and to == "hf":  # else its types may differ from tensor to tensor, and stay
