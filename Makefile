@@ -53,6 +53,8 @@ bench-dedup bench-build: $(VENV)-datatrove/.ready
 
 bench-tokenize: $(VENV)-rustbpe/.ready
 
+bench-weights: $(VENV)/.ready-test  # LLAMA_CPP=../llama.cpp adds its converter
+
 clean:
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

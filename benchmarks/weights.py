@@ -6,11 +6,13 @@ made on the spot, seeded, in a temporary folder (7 GB; --quick leaves the larger
 Every run is a process of its own, interleaved with the others; figures are medians. Peak memory is the largest resident
 set of the whole process, which counts the pages of mapped files.
 
-Opening: from a model folder to the logits of a prompt of 16 tokens, after the imports ("seconds") and with them, from
-the process's start to its end ("process"). That prompt makes the network read all weights but the embeddings of other
-tokens, and the tied head reads those. Without torch, all tensors are read by numpy instead. Export: a whole process
-from safetensors to a q8_0 file; ours waits for the disk, llama.cpp's does not. Both files must hold the same bytes for
-each tensor.
+Opening: from a model folder to its tokenizer and the logits of a prompt of 16 tokens, after the imports ("seconds") and
+with them, from the process's start to its end ("process"). That prompt makes the network read every weight, as the tied
+head reads the embeddings; all compute with one thread, as a second one on a busy machine makes the times those of
+waiting for it. Without torch, numpy reads all tensors instead.
+
+Export: a whole process from safetensors to a q8_0 file; ours waits for the disk, llama.cpp's does not. Both files must
+hold the same bytes for each tensor.
 """
 
 import argparse
@@ -102,10 +104,13 @@ def run_one(name: str, model: Path, *more: str) -> dict[str, Any] | None:
         return None
     if name in EXPORTERS:
         gguf_of(name, model).unlink(missing_ok=True)
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    if name not in EXPORTERS:
+        environment["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         start = time.monotonic()
         # This process is smaller than any of its children: else their peak would be what they forked from.
-        process = subprocess.Popen(command, stdout=output, stderr=errors, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+        process = subprocess.Popen(command, stdout=output, stderr=errors, env=environment)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - start
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -139,6 +144,9 @@ def summarize(opened: Runs, opened_xl: Runs, exported: Runs) -> dict[str, Any]:
     }
     if theirs := opened.get("open_transformers"):
         figures["load_vs_transformers"] = median(theirs, "seconds") / figures["load_seconds"]
+        figures["load_vs_transformers_without_tokenizer"] = (
+            median(theirs, "seconds") - median(theirs, "tokenizer_seconds")
+        ) / figures["load_seconds"]
         figures["load_process_vs_transformers"] = median(theirs, "process_seconds") / figures["load_process_seconds"]
     if theirs := exported.get("export_llama_cpp"):
         figures["gguf_export_vs_llama_cpp"] = median(theirs, "process_seconds") / figures["gguf_export_seconds"]
@@ -181,6 +189,11 @@ def print_tables(figures: dict[str, Any], opened: Runs, opened_xl: Runs, exporte
                 f"{median(each, 'process_seconds'):>12.2f}{peak / 1e6:>12,.0f}{peak / weights:>12.2f}"
                 f"{median(each, key) / median(runs[names[0]], key):>12.2f}"
             )
+    opened_seconds = ", ".join(f"{name} {median(each, 'opened_seconds'):.2f} s" for name, each in opened.items())
+    print(f"124M without the first logits: {opened_seconds}")
+    if "open_transformers" in opened:
+        seconds = median(opened["open_transformers"], "tokenizer_seconds")
+        print(f"of which transformers' tokenizer: {seconds:.2f} s")
     if opened_xl:
         print(f"1542M without the first logits: {figures['xl_open_seconds']:.2f} s")
     if figures["tensors_that_differ"] is not None:

@@ -49,9 +49,11 @@ def make(folder: Path, size: str) -> dict[str, Any]:
 
 
 def open_gpt2lab(folder: Path) -> dict[str, Any]:
-    """To the logits of the prompt; `opened_seconds` to the network, its weights not read yet."""
+    """To the logits of the prompt; `opened_seconds` to network and tokenizer, no weight read yet."""
     import torch
 
+    from gpt2lab.checkpoints import hub  # noqa: F401 - open_model imports these two when called, but the time is
+    from gpt2lab.checkpoints.formats import hugging_face  # noqa: F401 - from after the imports, as it is for the peer
     from gpt2lab.checkpoints.opening import open_model
     from gpt2lab.checkpoints.torch_network import network_of
 
@@ -64,16 +66,23 @@ def open_gpt2lab(folder: Path) -> dict[str, Any]:
 
 
 def open_transformers(folder: Path) -> dict[str, Any]:
-    """To the logits of the prompt."""
+    """To the logits of the prompt; `tokenizer_seconds` of it for the tokenizer, which ours opens, too."""
     import torch
-    from transformers import GPT2LMHeadModel
+    from transformers import AutoTokenizer, GPT2LMHeadModel
 
     start = time.perf_counter()
+    AutoTokenizer.from_pretrained(folder)
+    tokenizer = time.perf_counter() - start
     network = GPT2LMHeadModel.from_pretrained(folder).eval()
     opened = time.perf_counter() - start
     with torch.inference_mode():
         logits = network(torch.tensor([PROMPT])).logits
-    return {"opened_seconds": opened, "seconds": time.perf_counter() - start, "best": int(logits[0, -1].argmax())}
+    return {
+        "tokenizer_seconds": tokenizer,
+        "opened_seconds": opened,
+        "seconds": time.perf_counter() - start,
+        "best": int(logits[0, -1].argmax()),
+    }
 
 
 def open_gpt2lab_without_torch(folder: Path) -> dict[str, Any]:

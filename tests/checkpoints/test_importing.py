@@ -155,26 +155,6 @@ def test_an_empty_folder_is_no_model(tmp_path):
         open_model(tmp_path)
 
 
-@pytest.mark.parametrize("holds", ["tokenizer.json", "added_tokens.json"])
-def test_tokens_that_were_added_are_left_out_with_their_rows_and_named(folder, tmp_path, small_model, holds):
-    size = small_model.tokenizer.vocab_size
-    padded(folder, 1)
-    fast = json.loads((folder / "tokenizer.json").read_text())
-    if holds == "tokenizer.json":
-        fast["added_tokens"].append(dict(fast["added_tokens"][0], id=size, content="[PAD]"))
-        (folder / holds).write_text(json.dumps(fast))
-    else:
-        (folder / holds).write_text(json.dumps({"[PAD]": size}))
-    made = import_model(folder, tmp_path / "mine")
-    assert any("'[PAD]'" in note for note in made.notes)
-    assert any("1 rows without a token" in note for note in made.notes)
-    assert open_model(tmp_path / "mine").config.vocab_size == size
-    fast["added_tokens"].append(dict(fast["added_tokens"][0], id=5, content="[MASK]"))  # in the place of a byte
-    (folder / "tokenizer.json").write_text(json.dumps(fast))
-    with pytest.raises(BadInput, match=r"has special tokens beside"):
-        open_model(folder)
-
-
 def test_a_tokenizer_far_too_small_is_refused(folder, tmp_path):
     padded(folder, 1024)
     with pytest.raises(BadInput, match="1,344 rows, its tokenizer 320 ids; that is no padding"):

@@ -111,7 +111,7 @@ def test_a_head_of_its_own_is_taken_as_transformers_takes_it_whatever_the_config
 def test_a_tensor_under_two_names_is_refused(folder):
     weights = load_file(folder / "model.safetensors")
     save_file(weights | {"wte.weight": weights["transformer.wte.weight"] + 1}, folder / "model.safetensors")
-    with pytest.raises(BadInput, match=r"both wte\.weight and transformer\.wte\.weight"):
+    with pytest.raises(BadInput, match=r"wte\.weight twice"):
         load_model_folder(folder)
 
 
@@ -122,8 +122,8 @@ def test_a_tensor_under_two_names_is_refused(folder):
         ({"n_inner": 3, "n_embd": None}, "n_embd is None, not a whole number"),
         ({"n_layer": True}, "n_layer is True, not a whole number"),
         ({"tie_word_embeddings": "false"}, "tie_word_embeddings is 'false', neither true nor false"),
-        ({"layer_norm_epsilon": -1e-5}, "layer_norm_epsilon = -1e-05"),
-        ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon = nan"),
+        ({"layer_norm_epsilon": -1e-5}, "layer_norm_epsilon is -1e-05"),
+        ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon is nan"),
     ],
 )
 def test_a_config_with_strange_values_is_refused_by_name(folder, change, words):
@@ -143,11 +143,8 @@ def test_json_that_python_cannot_hold_is_refused(folder, text):
 @pytest.mark.parametrize(
     "text",
     [
-        "null",
-        "[1, 2]",
         '{"result": {"steps": []}}',
         '{"source_provenance": ' * 900 + "1" + "}" * 900,
-        '"abc"',
         '{"val_loss": NaN, "made_by": "\\ud800"}',
         '{"made_by": "\\u001b[31mred\\u0007"}',
     ],

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.tokens.bpe import END_OF_TEXT, SPLIT_PATTERN, ByteLevelBPE, gpt2_tokenizer, parse_merges
-from gpt2lab.tokens.tokenizer_files import read_tiktoken
+from gpt2lab.tokens.tokenizer_files import added_tokens, load_tokenizer, read_tiktoken
 from gpt2lab.tokens.train_bpe import train_bpe
 
 OTHER_PATTERN = r"(?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -167,6 +167,53 @@ def test_a_tokenizer_of_another_kind_is_refused(tmp_path, small_tokenizer, chang
     (tmp_path / "tokenizer.json").write_text(json.dumps(found | change))
     with pytest.raises(BadInput, match=words):
         ByteLevelBPE.load(tmp_path / "tokenizer.json")
+
+
+def with_added(folder, tokenizer, *tokens):
+    """The folder after `tokenizer.add_tokens` and `save_pretrained` of transformers."""
+    tokenizer.save(folder)
+    (folder / "config.json").write_text('{"model_type": "gpt2"}')
+    theirs = AutoTokenizer.from_pretrained(folder)
+    theirs.add_special_tokens({"pad_token": tokens[0]})
+    theirs.add_tokens(list(tokens[1:]))
+    for file in folder.iterdir():
+        file.unlink()
+    theirs.save_pretrained(folder)
+    return theirs
+
+
+def test_added_tokens_are_refused_or_left_out_and_named(trained, tmp_path, sentences):
+    theirs = with_added(tmp_path, trained, "[PAD]", "<|user|>")
+    assert len(theirs) == trained.vocab_size + 2
+    with pytest.raises(BadInput, match=r"\[PAD\], <\|user\|>"):
+        ByteLevelBPE.load(tmp_path)
+    tokenizer = load_tokenizer(tmp_path, without_added=True)
+    assert tokenizer.sha256 == trained.sha256
+    assert tokenizer.encode(sentences[0]) == theirs(sentences[0])["input_ids"]
+    assert added_tokens(tmp_path) == ["[PAD]", "<|user|>"]
+
+
+def test_added_tokens_of_older_folders_are_named(trained, tmp_path):
+    trained.save(tmp_path)
+    assert added_tokens(tmp_path) == []
+    (tmp_path / "tokenizer.json").unlink()
+    assert added_tokens(tmp_path) == []
+    (tmp_path / "added_tokens.json").write_text('{"[PAD]": 700, "<|endoftext|>": 699}')
+    assert added_tokens(tmp_path) == ["[PAD]"]
+    (tmp_path / "added_tokens.json").write_text("3")
+    with pytest.raises(BadInput, match=r"added_tokens\.json is not of Hugging Face"):
+        added_tokens(tmp_path)
+
+
+@pytest.mark.parametrize("added", [{"[PAD]": 319, END_OF_TEXT: 320}, {"[PAD]": 319}, {END_OF_TEXT: 321}])
+def test_an_added_token_in_the_place_of_end_of_text_is_refused(tmp_path, small_tokenizer, added):
+    small_tokenizer.save(tmp_path)
+    found = json.loads((tmp_path / "tokenizer.json").read_text())
+    del found["model"]["vocab"][END_OF_TEXT]
+    found["added_tokens"] = [{"content": token, "id": number} for token, number in added.items()]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(found))
+    with pytest.raises(BadInput, match="its ids are not GPT-2's"):
+        load_tokenizer(tmp_path / "tokenizer.json", without_added=True)
 
 
 def test_ids_in_another_order_are_refused(tmp_path, small_tokenizer):

@@ -131,6 +131,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file.") from None
+    except OSError as error:
+        raise BadInput(f"{path}: can't be read ({error.strerror}).") from None
     except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError, too
         raise BadInput(f"{path}: not valid JSON ({error}).") from None
 

@@ -53,7 +53,7 @@ def config_from_json(path: Path) -> GPT2Config:
     except KeyError as error:
         raise BadInput(f"{path}: the key {error} is missing.") from None
     for name, value in counts.items():
-        if type(value) is not int:
+        if type(value) is not int:  # True is an int, too
             raise BadInput(f"{path}: {name} is {value!r}, not a whole number.")
     inner = found.get("n_inner")
     if inner is not None and inner != 4 * counts["n_embd"]:
@@ -64,8 +64,8 @@ def config_from_json(path: Path) -> GPT2Config:
     rates = {name: found.get(name, 0.0) for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop")}
     rates["layer_norm_epsilon"] = found.get("layer_norm_epsilon", 1e-5)
     for name, rate in rates.items():
-        if isinstance(rate, bool) or not isinstance(rate, int | float):
-            raise BadInput(f"{path}: {name} is {rate!r}, not a number.")
+        if not isinstance(rate, int | float) or not 0 <= rate < 1:
+            raise BadInput(f"{path}: {name} is {rate!r}, not a number from 0 to below 1.")
     context_length = counts.pop("n_positions")
     try:
         return GPT2Config(

@@ -22,7 +22,7 @@ _WRITTEN = re.compile(
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
-    """What a folder says of its making; empty where it says nothing (a folder from elsewhere)."""
+    """What a model folder says of its making; empty where it says nothing (a folder from elsewhere)."""
     file = folder / PROVENANCE
     if not file.exists():
         return {}
@@ -30,7 +30,9 @@ def read_provenance(folder: Path) -> dict[str, Any]:
         found = writable_json(read_json(file))
     except RecursionError:
         raise BadInput(f"{file}: nested too deeply; mend or remove it.") from None
-    return found if isinstance(found, dict) else {"said": found}
+    if not isinstance(found, dict):
+        raise BadInput(f"{file}: not an object of JSON; remove the file if it is not gpt2lab's.")
+    return found
 
 
 def writable_json(value: Any) -> Any:

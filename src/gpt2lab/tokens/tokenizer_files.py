@@ -59,18 +59,17 @@ def find_tokenizer(name: str) -> ByteLevelBPE:
     return gpt2_tokenizer() if name == GPT2 else load_tokenizer(Path(name))
 
 
-def load_tokenizer(place: Path, *, leave_out_added: bool = False) -> ByteLevelBPE:
+def load_tokenizer(place: Path, *, without_added: bool = False) -> ByteLevelBPE:
     """Read a tokenizer from a folder, a `tokenizer.json` or a `.tiktoken` file.
 
     In a folder that holds several formats they must agree. Without a tokenizer.json the split pattern is GPT-2's.
-    Tokens that were added behind GPT-2's are refused, unless they are to be left out (see `added_tokens`).
     Raises BadInput where there is none, where a file is damaged, and for tokenizers that are not of GPT-2's layout of
-    ids (see `bpe`).
+    ids (see `bpe`): special tokens that were added behind it, too, unless they may be left out (`without_added`).
     """
     if place.is_file():
-        return read_tiktoken(place) if place.suffix == ".tiktoken" else _read_fast(place, leave_out_added)
+        return read_tiktoken(place) if place.suffix == ".tiktoken" else _read_fast(place, without_added)
     merges = next((place / name for name in MERGES_FILES if (place / name).exists()), None)
-    fast = _read_fast(place / "tokenizer.json", leave_out_added) if (place / "tokenizer.json").exists() else None
+    fast = _read_fast(place / "tokenizer.json", without_added) if (place / "tokenizer.json").exists() else None
     if merges is None:
         if fast is not None:
             return fast
@@ -88,6 +87,20 @@ def load_tokenizer(place: Path, *, leave_out_added: bool = False) -> ByteLevelBP
         if (place / name).exists() and read_json(place / name) != tokenizer.vocabulary():
             raise BadInput(f"{place / name}: does not have GPT-2's layout of ids for {merges.name} beside it.")
     return tokenizer
+
+
+def added_tokens(folder: Path) -> list[str]:
+    """The tokens beside <|endoftext|> that a folder's files add to those of its merges, as "[PAD]" for padding."""
+    fast, older = folder / "tokenizer.json", folder / "added_tokens.json"
+    added: list[str] = []
+    try:
+        if fast.exists():
+            added += [token["content"] for token in read_json(fast).get("added_tokens") or ()]
+        if older.exists():
+            added += read_json(older)
+    except (KeyError, TypeError, AttributeError):
+        raise BadInput(f"{folder}: {fast.name} or {older.name} is not of Hugging Face tokenizers.") from None
+    return [token for token in dict.fromkeys(added) if token != END_OF_TEXT]
 
 
 def read_tiktoken(file: Path, split_pattern: str = SPLIT_PATTERN) -> ByteLevelBPE:
@@ -181,33 +194,23 @@ def _fast_text(tokenizer: ByteLevelBPE) -> str:
     return json.dumps(fast)
 
 
-def added_tokens(folder: Path) -> list[str]:
-    """The tokens that a folder's tokenizer has behind GPT-2's layout, as transformers keeps those that users add."""
-    found = read_json(folder / "added_tokens.json") if (folder / "added_tokens.json").exists() else {}
-    names = [*found] if isinstance(found, dict) else []
-    fast = read_json(folder / "tokenizer.json") if (folder / "tokenizer.json").exists() else {}
-    names += [token["content"] for token in fast.get("added_tokens") or ()]
-    return [name for name in dict.fromkeys(names) if name != END_OF_TEXT]
-
-
-def _read_fast(file: Path, leave_out_added: bool) -> ByteLevelBPE:
+def _read_fast(file: Path, without_added: bool = False) -> ByteLevelBPE:
     found = read_json(file)
     try:
         model = found["model"]
-        special = [token["content"] for token in found.get("added_tokens") or ()]
+        special = {token["content"]: token.get("id") for token in found.get("added_tokens") or ()}
         if model["type"] != "BPE" or found.get("normalizer"):
             raise BadInput(f"{file}: not a byte-level BPE without a normalizer.")
-        others = [token for token in found.get("added_tokens") or () if token["content"] != END_OF_TEXT]
-        behind = all(token.get("id", 0) > 256 + len(model["merges"]) for token in others)
-        if others and not (leave_out_added and behind):
+        if special.keys() - {END_OF_TEXT} and not without_added:
             raise BadInput(
-                f"{file}: has special tokens beside {END_OF_TEXT} ({_first(special)}); there is no place for them here."
+                f"{file}: has special tokens beside {END_OF_TEXT} ({_first([*special])}); there is no place for them"
+                " here."
             )
         merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
         pattern = _pattern_of(found.get("pre_tokenizer"))
         if pattern is None:
             raise BadInput(f"{file}: its pre_tokenizer is neither GPT-2's nor a split by one pattern.")
-        vocabulary = model["vocab"]
+        vocabulary = dict(model["vocab"])
     except (KeyError, TypeError, AttributeError):
         raise BadInput(f"{file}: not a tokenizer.json of Hugging Face tokenizers.") from None
     try:
@@ -215,7 +218,9 @@ def _read_fast(file: Path, leave_out_added: bool) -> ByteLevelBPE:
         tokenizer = ByteLevelBPE(merges, pattern)
     except (BadInput, BadOption) as error:
         raise BadInput(f"{file}: {error}") from None
-    if vocabulary | {END_OF_TEXT: vocabulary.get(END_OF_TEXT, len(vocabulary))} != tokenizer.vocabulary():
+    end_of_text = special.pop(END_OF_TEXT, None)
+    whole = {END_OF_TEXT: len(vocabulary) if end_of_text is None else end_of_text} | vocabulary
+    if whole != tokenizer.vocabulary() or tokenizer.end_of_text in special.values():
         raise BadInput(f"{file}: its ids are not GPT-2's: 256 bytes, one for each merge, {END_OF_TEXT}.")
     return tokenizer
 

@@ -32,10 +32,12 @@ def is_hugging_face_folder(path: Path) -> bool:
 def read_hugging_face(folder: Path) -> Checkpoint:
     """Open a folder; nothing of the weights is read yet. Raises BadInput where it disagrees with itself."""
     config = config_from_json(folder / "config.json")
-    tokenizer, notes = _tokenizer(folder, config.vocab_size)
+    tokenizer = _tokenizer(folder, config.vocab_size)
+    added = added_tokens(folder) if tokenizer else []
     files = _weight_files(folder)
     where = next(iter(files)) if len(files) == 1 else folder
     tensors = _published(where, _tensors(files))
+    notes = [_left_out(added)] if added else []
     if config.tie_word_embeddings and head_is_tied(tensors):
         tensors.pop("lm_head.weight", None)
     elif config.tie_word_embeddings:  # transformers takes them so, too
@@ -56,28 +58,30 @@ def read_hugging_face(folder: Path) -> Checkpoint:
 
 
 def _published(where: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    published: dict[str, StoredTensor] = {}
-    for found, tensor in tensors.items():
-        name = found.removeprefix("transformer.")
-        if name in published:
-            raise BadInput(f"{where}: holds both {name} and transformer.{name}; take out the one that is not meant.")
+    found: dict[str, StoredTensor] = {}
+    for name, tensor in tensors.items():
+        published = name.removeprefix("transformer.")
+        if published in found:
+            raise BadInput(f"{where}: holds {published} twice, with the prefix transformer. and without it.")
         if not name.endswith(_BUFFERS):
-            published[name] = tensor
-    return published
+            found[published] = tensor
+    return found
 
 
-def _tokenizer(folder: Path, vocab_size: int) -> tuple[ByteLevelBPE | None, list[str]]:
-    """The tokenizer, if the folder has one, and what is to be said of it."""
+def _tokenizer(folder: Path, vocab_size: int) -> ByteLevelBPE | None:
     if not any((folder / name).exists() for name in _TOKENIZER_FILES):
-        return None, []
-    tokenizer = load_tokenizer(folder, leave_out_added=True)
+        return None
+    tokenizer = load_tokenizer(folder, without_added=True)
     if tokenizer.vocab_size > vocab_size:
         raise BadInput(
             f"{folder}: the tokenizer has {tokenizer.vocab_size:,} ids, the model's vocabulary only {vocab_size:,}."
         )
-    added = added_tokens(folder)
-    shown = ", ".join(map(repr, added[:3])) + (", ..." if len(added) > 3 else "")
-    return tokenizer, [f"Tokens that were added to its tokenizer were left out ({shown})."] if added else []
+    return tokenizer
+
+
+def _left_out(added: list[str]) -> str:
+    named = ", ".join(added[:3]) + (", ..." if len(added) > 3 else "")
+    return f"Tokens added to its tokenizer ({named}) were left out; their rows of the vocabulary stand for no token."
 
 
 def _weight_files(folder: Path) -> dict[Path, list[str] | None]:
@@ -108,8 +112,10 @@ def _shards(folder: Path, index: str) -> dict[Path, list[str]]:
         raise BadInput(f"{folder / index}: not an index of shards (no weight_map).")
     shards: dict[Path, list[str]] = {}
     for tensor, name in weight_map.items():
-        if not isinstance(name, str) or Path(name).name != name:
-            raise BadInput(f"{folder / index}: names the shard {name!r}; a shard is a file of the same folder.")
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith((".safetensors", ".bin")):
+            raise BadInput(
+                f"{folder / index}: names the shard {name!r}; a shard is a .safetensors or .bin file beside it."
+            )
         shards.setdefault(folder / name, []).append(tensor)
     home = folder.resolve()
     # The hub's cache keeps a snapshot as links to ../../blobs, or to those that its models share.
