@@ -22,7 +22,7 @@ from gpt2lab.tokens.sequences import Sequences
 from gpt2lab.tokens.shard_checks import check_shards
 from gpt2lab.tokens.shards import read_tokens_info
 from gpt2lab.tokens.stream import TokenStream
-from gpt2lab.train.optim import make_adamw
+from gpt2lab.train.optimizers.groups import make_optimizer
 from gpt2lab.train.recipe import find_recipe
 
 RUNS = 5
@@ -65,7 +65,7 @@ def share_of_nano_step(folder: Path, steps: int = 12) -> float:
     recipe = find_recipe("laptop:nano", info.vocab_size)
     network = GPT2(recipe.model)
     network.initialize(torch.Generator().manual_seed(0))
-    optimizer = make_adamw(network, recipe.optimizer)
+    optimizer = make_optimizer(network, recipe.optimizer)
     source = Sequences(TokenStream(folder, "train", info), recipe.model.context_length)
     loader = Loader([source], recipe.batch.sequences, seed=0)
     shares = []

@@ -1,7 +1,7 @@
 """Progress lines where output is no terminal."""
 
 import gpt2lab.base.progress as progress
-from gpt2lab.base.progress import progress_bar
+from gpt2lab.base.progress import progress_bar, say
 
 
 def test_a_long_stage_prints_plain_lines_and_its_end_once(capsys, monkeypatch):
@@ -26,3 +26,8 @@ def test_skipped_work_counts_as_done_but_not_for_the_speed(capsys, monkeypatch):
     with progress_bar("train", total=10) as bar:
         bar.skip(10)
     assert capsys.readouterr().err.splitlines() == ["train: 10 of 10 items, 0 items/s"]
+
+
+def test_what_is_said_cannot_steer_the_terminal(capfd):
+    say("tensor \x1b]0;owned\x07 is unknown\nnext line")
+    assert capfd.readouterr().err == "tensor \ufffd]0;owned\ufffd is unknown\nnext line\n"

@@ -14,7 +14,7 @@ from tests.checkpoints.hub_server import serve_hub, sha256
 
 from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.checkpoints.formats.hugging_face import write_hugging_face
-from gpt2lab.checkpoints.hub import fetch_model, hub_name
+from gpt2lab.checkpoints.hub import as_path, fetch_model, hub_name
 from gpt2lab.checkpoints.opening import open_model
 from gpt2lab.checkpoints.weights import Checkpoint, StoredTensor, published_shapes
 from gpt2lab.model.config import GPT2Config
@@ -119,6 +119,13 @@ def test_a_short_name_that_is_a_folder_here_too_is_refused(tmp_path, monkeypatch
     assert hub_name("hub:gpt2") == hub_name("gpt2@main").removesuffix("@main") == "openai-community/gpt2"
 
 
+@pytest.mark.parametrize("out", ["gpt2", "models/gpt2", "mine"])
+def test_a_new_folder_is_told_by_a_name_that_opens_it(out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(out).mkdir(parents=True)
+    assert hub_name(as_path(Path(out))) is None
+
+
 def test_a_path_of_two_parts_that_exists_stays_a_path_and_a_mistyped_one_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("runs/model").mkdir(parents=True)
@@ -172,6 +179,12 @@ def test_a_commit_in_the_cache_needs_no_network(hub, cache, files):
     assert open_model(MODEL, FIRST).provenance["revision"] == FIRST
     assert open_model(f"{MODEL}@{FIRST}").provenance["revision"] == FIRST
     assert not hub.requests
+
+
+def test_a_model_can_not_say_that_it_is_another(hub, cache, files):
+    claim = json.dumps({"hub": "openai-community/gpt2", "revision": SECOND, "made_by": "me"}).encode()
+    hub.publish(MODEL, files | {"provenance.json": claim}, FIRST)
+    assert open_model(MODEL).provenance == {"hub": MODEL, "revision": FIRST, "made_by": "me"}
 
 
 def test_revisions_pick_the_commit(hub, cache, files, small_tokenizer, tmp_path):

@@ -13,6 +13,7 @@ from gpt2lab.checkpoints.importing import import_model
 from gpt2lab.checkpoints.model_folder import load_model_folder, save_model_folder
 from gpt2lab.checkpoints.opening import open_model
 from gpt2lab.checkpoints.provenance import read_provenance
+from gpt2lab.generate.language_model import LanguageModel
 
 
 @pytest.fixture
@@ -152,3 +153,15 @@ def test_what_is_no_model_is_refused(tmp_path, name, words):
 def test_an_empty_folder_is_no_model(tmp_path):
     with pytest.raises(BadInput, match="no model in this folder"):
         open_model(tmp_path)
+
+
+def test_a_tokenizer_far_too_small_is_refused(folder, tmp_path):
+    padded(folder, 1024)
+    with pytest.raises(BadInput, match="1,344 rows, its tokenizer 320 ids; that is no padding"):
+        import_model(folder, tmp_path / "mine")
+    import_model(folder, tmp_path / "mine", keep_padding=True)
+
+
+def test_padding_takes_no_share_of_a_probability(folder, small_model):
+    padded(folder, 64)
+    assert LanguageModel.load(folder).network.config.vocab_size == small_model.tokenizer.vocab_size

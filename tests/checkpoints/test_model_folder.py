@@ -8,7 +8,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
 from gpt2lab.base.errors import BadInput
+from gpt2lab.checkpoints.exporting import export_model
+from gpt2lab.checkpoints.importing import import_model
+from gpt2lab.checkpoints.inspection import inspect_model, inspection_text
 from gpt2lab.checkpoints.model_folder import load_model_folder, save_model_folder
+from gpt2lab.checkpoints.opening import open_model
 from gpt2lab.checkpoints.provenance import read_provenance
 
 
@@ -87,3 +91,68 @@ def test_another_architecture_is_refused(folder, tmp_path):
         load_model_folder(folder)
     with pytest.raises(BadInput, match="no model folder"):
         load_model_folder(tmp_path)
+
+
+def test_a_head_of_its_own_is_taken_as_transformers_takes_it_whatever_the_config_says(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] = weights["transformer.wte.weight"].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load_model_folder(folder)[0].config.tie_word_embeddings
+    weights["lm_head.weight"] += 0.1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    network, _ = load_model_folder(folder)
+    reference = GPT2LMHeadModel.from_pretrained(folder)
+    tokens = torch.arange(20)[None]
+    with torch.inference_mode():
+        torch.testing.assert_close(network(tokens), reference(tokens).logits, atol=1e-4, rtol=0)
+    assert any("another lm_head.weight" in note for note in open_model(folder).notes)
+
+
+def test_a_tensor_under_two_names_is_refused(folder):
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {"wte.weight": weights["transformer.wte.weight"] + 1}, folder / "model.safetensors")
+    with pytest.raises(BadInput, match=r"wte\.weight twice"):
+        load_model_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"activation_function": ["gelu"]}, r"activation_function \['gelu'\] is neither"),
+        ({"n_inner": 3, "n_embd": None}, "n_embd is None, not a whole number"),
+        ({"n_layer": True}, "n_layer is True, not a whole number"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings is 'false', neither true nor false"),
+        ({"layer_norm_epsilon": -1e-5}, "layer_norm_epsilon is -1e-05"),
+        ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon is nan"),
+    ],
+)
+def test_a_config_with_strange_values_is_refused_by_name(folder, change, words):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(BadInput, match=words):
+        load_model_folder(folder)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"n_layer": ' + "1" * 5000 + "}"])
+def test_json_that_python_cannot_hold_is_refused(folder, text):
+    (folder / "config.json").write_text(text)
+    with pytest.raises(BadInput, match=r"config\.json: not valid JSON"):
+        load_model_folder(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"result": {"steps": []}}',
+        '{"source_provenance": ' * 900 + "1" + "}" * 900,
+        '{"val_loss": NaN, "made_by": "\\ud800"}',
+        '{"made_by": "\\u001b[31mred\\u0007"}',
+    ],
+)
+def test_a_strangers_provenance_does_no_harm(folder, tmp_path, text):
+    (folder / "provenance.json").write_text(text)
+    import_model(folder, tmp_path / "\udcff")
+    export_model(tmp_path / "\udcff", tmp_path / "\udcff.gguf", "gguf")
+    told = inspection_text(inspect_model(open_model(tmp_path / "\udcff.gguf")))
+    assert told.replace("\n", "").isprintable()
+    json.dumps(read_provenance(tmp_path / "\udcff"), allow_nan=False)

@@ -289,6 +289,7 @@ def lines_of(recorded):
         (lambda line: line["last_position_logits"].__setitem__(3, "much"), "line 1 is no recorded prompt"),
         (lambda line: line.pop("token_ids"), "line 1 is no recorded prompt"),
         (lambda line: line["token_ids"].reverse(), "line 1: its token_ids are not those .* another tokenizer"),
+        (lambda line: line["token_ids"].__setitem__(0, float(line["token_ids"][0])), "line 1 is no recorded prompt"),
         (lambda line: line["token_ids"].clear(), "line 1 is no recorded prompt"),
     ],
 )
@@ -309,6 +310,7 @@ def test_a_broken_record_of_logits_is_named(model, recorded, tmp_path, change, s
         (lambda record: record["result"]["real_topk"].__setitem__(0, [0, 1.5]), "probabilities that are none"),
         (lambda record: record["result"]["real_topk"].__setitem__(0, [320, 0.5]), "ranks beyond the 320 ids"),
         (lambda record: record["result"]["bpe_strings"].__setitem__(1, "Zebra"), "the token 'Zebra'"),
+        (lambda record: record["result"]["bpe_strings"].__setitem__(1, ["a"]), r"the token \['a'\]"),
         (lambda record: record["request"].__setitem__("text", "The otter"), "another tokenizer"),
         (lambda record: record.pop("request"), "not GLTR's ranks"),
     ],

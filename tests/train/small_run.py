@@ -4,7 +4,7 @@ import sys
 
 import gpt2lab
 from gpt2lab.model.config import GPT2Config
-from gpt2lab.train.recipe import AdamWConfig, BatchConfig, Recipe, ScheduleConfig, WatchConfig
+from gpt2lab.train.recipe import BatchConfig, OptimizerConfig, Recipe, ScheduleConfig, WatchConfig
 
 
 def small_recipe(vocab_size: int, steps: int) -> Recipe:
@@ -21,7 +21,7 @@ def small_recipe(vocab_size: int, steps: int) -> Recipe:
             attn_pdrop=0.1,
             resid_pdrop=0.1,
         ),
-        optimizer=AdamWConfig(learning_rate=1e-2),
+        optimizer=OptimizerConfig(learning_rate=1e-2),
         schedule=ScheduleConfig(warmup_steps=5),
         batch=BatchConfig(sequences=4, accumulation=2),
         watch=WatchConfig(validate_every=10, validation_sequences=8, checkpoint_every=7),

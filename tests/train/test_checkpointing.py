@@ -10,16 +10,18 @@ from gpt2lab.base.errors import BadInput
 from gpt2lab.model.config import GPT2Config
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.train.checkpointing import Progress, checkpoints, restore_checkpoint, save_checkpoint
-from gpt2lab.train.optim import make_adamw
-from gpt2lab.train.recipe import AdamWConfig
+from gpt2lab.train.optimizers.groups import make_optimizer
+from gpt2lab.train.recipe import AdafactorConfig, OptimizerConfig
+
+TOKENS = torch.arange(8)[None]
+ADAMW = OptimizerConfig()
 
 
-def network_and_optimizer(width: int = 32):
+def network_and_optimizer(width: int = 32, config: OptimizerConfig = ADAMW):
     network = GPT2(GPT2Config(vocab_size=50, context_length=8, n_layer=1, n_head=2, n_embd=width))
     network.initialize(torch.Generator().manual_seed(0))
-    optimizer = make_adamw(network, AdamWConfig())
-    tokens = torch.arange(8)[None]
-    network.loss(tokens, tokens).backward()
+    optimizer = make_optimizer(network, config)
+    network.loss(TOKENS, TOKENS).backward()
     optimizer.step()
     return network, optimizer
 
@@ -28,7 +30,7 @@ def test_weights_and_optimizer_come_back_bit_for_bit(tmp_path):
     network, optimizer = network_and_optimizer()
     path = save_checkpoint(tmp_path, network, optimizer, Progress(3, 1.5, 2.0), keep=2)
     other = GPT2(network.config)
-    other_optimizer = make_adamw(other, AdamWConfig())
+    other_optimizer = make_optimizer(other, ADAMW)
     assert restore_checkpoint(path, other, other_optimizer) == Progress(3, 1.5, 2.0)
     for (name, one), two in zip(network.named_parameters(), other.parameters(), strict=True):
         assert torch.equal(one, two), name
@@ -68,6 +70,32 @@ except NoSpace as error:
     assert [path.name for path in checkpoints(tmp_path)] == ["step-00000001"]
     assert {file.name: file.read_bytes() for file in first.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ADAMW,
+        OptimizerConfig(name="adafactor"),
+        OptimizerConfig(name="adafactor", beta1=0.0, adafactor=AdafactorConfig(decay_type="adam", relative_step=True)),
+        OptimizerConfig(name="muon"),
+    ],
+)
+def test_steps_after_a_restore_give_the_same_bits(tmp_path, config):
+    network, optimizer = network_and_optimizer(config=config)
+    path = save_checkpoint(tmp_path, network, optimizer, Progress(1, 0.0, 0.0), keep=1)
+    other = GPT2(network.config)
+    other_optimizer = make_optimizer(other, config)
+    restore_checkpoint(path, other, other_optimizer)
+    for _ in range(3):
+        for each, its_optimizer in ((network, optimizer), (other, other_optimizer)):
+            its_optimizer.zero_grad()
+            each.loss(TOKENS, TOKENS).backward()
+            its_optimizer.step()
+    for (name, one), two in zip(network.named_parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two), name
+        assert optimizer.state[one].keys() == other_optimizer.state[two].keys()
+        assert all(torch.equal(tensor, other_optimizer.state[two][key]) for key, tensor in optimizer.state[one].items())
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,8 +24,8 @@ from gpt2lab.checkpoints.provenance import read_provenance
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.train.checkpointing import checkpoints
 from gpt2lab.train.loop import Diverged
-from gpt2lab.train.optim import make_adamw
-from gpt2lab.train.recipe import AdamWConfig, find_recipe, recipe_from_json
+from gpt2lab.train.optimizers.groups import make_optimizer
+from gpt2lab.train.recipe import OptimizerConfig, ScheduleConfig, find_recipe, recipe_from_json
 
 STEPS = 60
 SCRIPT = Path(__file__).with_name("small_run.py")
@@ -103,6 +104,21 @@ def test_resume_after_kill_gives_the_same_bits(finished, tokens_folder, tmp_path
     assert same_lines(tmp_path / "killed") == same_lines(out)
 
 
+@pytest.mark.parametrize("name", ["adafactor", "muon"])
+def test_a_run_by_another_optimizer_learns_and_goes_on_with_the_same_bits(recipe, tokens_folder, tmp_path, name):
+    optimizer = OptimizerConfig(name=name, learning_rate=0.1 if name == "adafactor" else 1e-2)
+    schedule = ScheduleConfig(name="warmup_stable_decay", warmup_steps=5, final_share=0.0, decay_share=0.5)
+    each = replace(recipe, optimizer=optimizer, schedule=schedule, steps=21)
+    summary = gpt2lab.train(each, tokens_folder, tmp_path / "run")
+    assert summary.val_loss_last < summary.val_loss_first - 0.5
+    weights, lines = (tmp_path / "run/model/model.safetensors").read_bytes(), same_lines(tmp_path / "run")
+    shutil.rmtree(checkpoints(tmp_path / "run/checkpoints")[-1])
+    (tmp_path / "run/summary.json").unlink()
+    gpt2lab.train(each, tokens_folder, tmp_path / "run")
+    assert (tmp_path / "run/model/model.safetensors").read_bytes() == weights
+    assert same_lines(tmp_path / "run") == lines
+
+
 @pytest.mark.slow
 def test_ctrl_c_saves_the_step_under_way_and_says_so(tokens_folder, small_tokenizer, tmp_path):
     shape = ["--model.context-length", "32", "--model.n-layer", "1", "--model.n-head", "2", "--model.n-embd", "32"]
@@ -138,6 +154,26 @@ def test_a_folder_with_another_run_is_refused_by_the_changed_keys(finished, reci
         gpt2lab.train(replace(recipe, seed=1), tokens_folder, out)
 
 
+def test_a_run_from_before_a_key_was_there_goes_on(finished, recipe, tokens_folder, tmp_path):
+    """A key that came later has for an old run the value that is the default: what was done before it was there."""
+    out, summary = finished
+    shutil.copytree(out, tmp_path / "old")
+    run, resolved = (json.loads((tmp_path / "old" / name).read_text()) for name in ("run.json", "recipe.json"))
+    for values in (run["asked"], resolved):
+        for key in ("name", "decayed", "adafactor", "muon"):
+            del values["optimizer"][key]
+        for key in ("name", "decay_share"):
+            del values["schedule"][key]
+    (tmp_path / "old/run.json").write_text(json.dumps(run))
+    (tmp_path / "old/recipe.json").write_text(json.dumps(resolved))
+    (tmp_path / "old/summary.json").unlink()
+    shutil.rmtree(checkpoints(tmp_path / "old/checkpoints")[-1])
+    assert gpt2lab.train(recipe, tokens_folder, tmp_path / "old").val_loss_last == summary.val_loss_last
+    other = replace(recipe, optimizer=replace(recipe.optimizer, name="muon"))
+    with pytest.raises(BadOption, match=r"changed: optimizer\.name \(adamw -> muon\)"):
+        gpt2lab.train(other, tokens_folder, tmp_path / "old")
+
+
 def test_minutes_become_steps_once_and_are_saved(recipe, tokens_folder, tmp_path):
     out = tmp_path / "run"
     summary = gpt2lab.train(replace(recipe, minutes=0.02), tokens_folder, out)
@@ -164,6 +200,9 @@ def test_a_loss_that_is_no_number_stops_the_run_with_its_step(recipe, tokens_fol
     wild = replace(recipe, optimizer=replace(recipe.optimizer, learning_rate=1e30))
     with pytest.raises(Diverged, match=r"at step \d+ the loss is .*learning rate \(1e\+30\) is too high"):
         gpt2lab.train(wild, tokens_folder, tmp_path / "run")
+    both = replace(wild, optimizer=replace(wild.optimizer, name="muon"))
+    with pytest.raises(Diverged, match=r"learning rate \(0\.005 and 1e\+30\) is too high"):
+        gpt2lab.train(both, tokens_folder, tmp_path / "both")
 
 
 def test_accumulation_gives_the_gradient_of_the_whole_batch(recipe, tokens_folder, tmp_path):
@@ -201,10 +240,12 @@ def test_the_validation_loss_is_that_of_a_plain_pass(finished, tokens_folder):
     assert summary.val_bits_per_byte_last == pytest.approx(text_nats / np.log(2) / text_bytes, abs=1e-5)
 
 
-def test_decay_acts_on_matrices_alone(recipe):
+def test_decay_acts_on_what_the_recipe_says(recipe):
     network = GPT2(recipe.model)
-    decayed, others = make_adamw(network, AdamWConfig(weight_decay=0.3)).param_groups
+    decayed, others = make_optimizer(network, OptimizerConfig(weight_decay=0.3)).param_groups
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
     assert {parameter.ndim for parameter in decayed["params"]} == {2}
     assert {parameter.ndim for parameter in others["params"]} == {1}
     assert len(decayed["params"]) + len(others["params"]) == len(list(network.parameters()))
+    groups = make_optimizer(network, OptimizerConfig(weight_decay=0.3, decayed="all")).param_groups
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.3]

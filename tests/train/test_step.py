@@ -15,7 +15,7 @@ import gpt2lab
 from gpt2lab.base.errors import BadOption
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.train.loop import Diverged
-from gpt2lab.train.optim import make_adamw
+from gpt2lab.train.optimizers.groups import make_optimizer
 from gpt2lab.train.recipe import StepConfig, recipe_from_json, recipe_to_json
 from gpt2lab.train.step import StepMemory, TrainingStep
 
@@ -32,7 +32,7 @@ def training_step(recipe, **config):
     recipe = replace(recipe, step=StepConfig(**config))
     network = GPT2(recipe.model)
     network.initialize(torch.Generator().manual_seed(0))
-    return TrainingStep(recipe, network, make_adamw(network, recipe.optimizer)), network
+    return TrainingStep(recipe, network, make_optimizer(network, recipe.optimizer)), network
 
 
 def batch(length=32, seed=0):

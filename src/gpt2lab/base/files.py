@@ -133,7 +133,7 @@ def read_json(path: Path) -> Any:
         raise BadInput(f"{path}: no such file.") from None
     except OSError as error:
         raise BadInput(f"{path}: can't be read ({error.strerror}).") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError, too
         raise BadInput(f"{path}: not valid JSON ({error}).") from None
 
 

@@ -102,4 +102,6 @@ def progress_bar(name: str, total: float | None = None, unit: str = "items") -> 
 
 def say(line: str) -> None:
     """Print one line about what happens to standard error, so that standard output stays for results."""
+    # Names of files, tensors and models are a stranger's: none may steer the terminal.
+    line = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in line)
     Console(stderr=True, highlight=False, soft_wrap=True).print(line, markup=False)

@@ -134,6 +134,11 @@ def hub_name(source: str | Path) -> str | None:
     return name + at + revision
 
 
+def as_path(path: Path) -> str:
+    """A path as `hub_name` takes it for one, whatever it is called."""
+    return f"./{path}" if str(path) in _ALIASES else str(path)
+
+
 def fetch_model(name: str, revision: str | None = None) -> HubModel:
     """The files of a model of the hub, fetched where the cache lacks them, and checked.
 

@@ -3,16 +3,15 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.checkpoints.formats.hugging_face import write_hugging_face
 from gpt2lab.checkpoints.opening import open_model, without_padding
 from gpt2lab.checkpoints.provenance import check_replaceable, describe_making
-from gpt2lab.checkpoints.weights import FloatType, StoredTensor
+from gpt2lab.checkpoints.weights import FloatType, only_finite
 from gpt2lab.tokens.tokenizer_files import find_tokenizer
 
 MADE_BY = "gpt2lab import"
+_MOST_PADDING = 1024  # rows; vocabularies are padded to a multiple of 64 or 128 times up to 8 processors
 
 
 @dataclass(frozen=True)
@@ -50,20 +49,16 @@ def import_model(
                 f" {found.config.vocab_size:,}."
             )
         found = replace(found, tokenizer=chosen)
+    rows, ids = found.config.vocab_size, found.required_tokenizer().vocab_size
+    if rows - ids >= _MOST_PADDING and not keep_padding:
+        raise BadInput(
+            f"{source}: its vocabulary has {rows:,} rows, its tokenizer {ids:,} ids; that is no padding. Give its own"
+            " with --tokenizer, or keep the rows with --keep-padding."
+        )
     if not keep_padding:
         found = without_padding(found)
     if dtype is not None:
         found = found.of_type(dtype)
     provenance = describe_making(MADE_BY, source, found)
-    finite = replace(found, tensors={name: _finite(found.where, name, t) for name, t in found.tensors.items()})
-    write_hugging_face(out, finite, provenance=provenance)
+    write_hugging_face(out, only_finite(found), provenance=provenance)
     return Imported(str(out), found.format, found.parameters, found.notes)
-
-
-def _finite(where: Path, name: str, tensor: StoredTensor) -> StoredTensor:
-    def checked(array: np.ndarray) -> np.ndarray:
-        if not np.isfinite(array).all():
-            raise BadInput(f"{where}: {name} holds numbers that are not finite; `gpt2lab inspect` shows where else.")
-        return array
-
-    return StoredTensor(tensor.shape, tensor.float_type, lambda: checked(tensor.read()))

@@ -28,6 +28,7 @@ _FLOAT16_LARGEST = 65_504
 _FAR_OFF = 100.0  # times the median RMS of the layers' tensors of one kind
 _FRESH = 0.02  # standard deviation of fresh matrices (openai/gpt-2 `src/model.py`)
 _FRESH_WITHIN = 0.05  # of it; three standard errors for a matrix of 2,000 numbers
+_STORIES = 8  # a model that was imported of an import, and so on
 _SMOOTH = 0.7  # cosine of neighbouring rows: trained positions are near 1, tokens near 0.3
 
 
@@ -167,7 +168,7 @@ def inspection_text(found: ModelInspection, every_tensor: bool = False) -> str:
             f"{_number(max(_known(fact.largest for fact in group), default=None)):>11}"
             + (f"  ! {', '.join(flags)}" if flags else "")
         )
-    return "\n".join(lines)
+    return "\n".join(map(_printable, lines))
 
 
 @dataclass(frozen=True)
@@ -419,21 +420,29 @@ def _bytes_by_dtype(checkpoint: Checkpoint) -> dict[str, int]:
     return found
 
 
-def _story(provenance: Mapping[str, Any]) -> Iterator[str]:
+def _story(provenance: Any) -> Iterator[str]:
     """What a source says of its making, a line each for its import and what was there before."""
-    plain = {key: value for key, value in provenance.items() if isinstance(value, str | int | float)}
+    for before in range(_STORIES):
+        if not isinstance(provenance, Mapping):
+            return
+        if line := _chapter(provenance):
+            yield "before that: " * bool(before) + line
+        provenance = provenance.get("source_provenance")
+
+
+def _chapter(provenance: Mapping[str, Any]) -> str:
     result = provenance.get("result")
     if isinstance(result, Mapping):  # of our own training
-        plain |= {key: result[key] for key in ("steps", "tokens", "val_loss_last") if key in result}
+        provenance = {
+            **provenance,
+            **{key: result[key] for key in ("steps", "tokens", "val_loss_last") if key in result},
+        }
+    plain = {key: value for key, value in provenance.items() if isinstance(value, str | int | float)}
     told = ("made_by", "date", "source", "format", "hub", "revision", "steps", "tokens", "val_loss_last")
     shown = [key for key in told if key in plain] + [
         key for key in plain if key not in told and not key.endswith("sha256")
     ]
-    if shown:
-        yield ", ".join(f"{key.replace('_', ' ')} {_shortened(plain[key])}" for key in shown[:8])
-    before = provenance.get("source_provenance")
-    if isinstance(before, Mapping):
-        yield from (f"before that: {line}" for line in _story(before))
+    return ", ".join(f"{key.replace('_', ' ')} {_shortened(plain[key])}" for key in shown[:8])
 
 
 def _shortened(value: str | float) -> str:
@@ -464,6 +473,11 @@ def _told_tokenizer(found: TokenizerFacts | None) -> str:
     padding = f", {_counted(found.padding, 'row')} of padding in wte" if found.padding else ""
     whose = "GPT-2's own" if found.is_gpt2 else "not GPT-2's"
     return f"{whose}, {found.ids:,} ids{padding}"
+
+
+def _printable(line: str) -> str:
+    """Without what would steer the terminal: names and provenance are a stranger's."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
 
 
 def _wrapped(line: str) -> list[str]:

@@ -30,7 +30,7 @@ def open_model(source: str | Path, revision: str | None = None) -> Checkpoint:
         opened = _with_tokenizer(_reader(found.folder)(found.folder))
     except BadInput as error:
         raise BadInput(f"{found.name}: {error}") from None
-    return opened.noted(provenance={"hub": found.name, "revision": found.commit} | dict(opened.provenance))
+    return opened.noted(provenance=dict(opened.provenance) | {"hub": found.name, "revision": found.commit})
 
 
 def _reader(path: Path) -> Callable[[Path], Checkpoint]:

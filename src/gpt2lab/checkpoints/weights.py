@@ -54,7 +54,7 @@ class StoredTensor:
 
     def of_type(self, float_type: str) -> "StoredTensor":
         """The tensor converted to another of FLOAT_TYPES when it is read."""
-        return StoredTensor(self.shape, float_type, lambda: self.read().astype(FLOAT_TYPES[float_type], copy=False))
+        return StoredTensor(self.shape, float_type, lambda: _converted(self.read(), float_type))
 
     @classmethod
     def of(cls, array: NDArray[Any]) -> "StoredTensor":
@@ -68,6 +68,11 @@ class StoredTensor:
     def transposed(self) -> "StoredTensor":
         """A matrix turned around; a view, no copy."""
         return self.mapped(lambda array: array.T, self.shape[::-1])
+
+
+def _converted(array: NDArray[Any], float_type: str) -> NDArray[Any]:
+    with np.errstate(over="ignore"):  # what is too large becomes infinite; `only_finite` tells
+        return array.astype(FLOAT_TYPES[float_type], copy=False)
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,24 @@ class Checkpoint:
         if self.tokenizer is None:
             raise BadInput(f"{self.where}: has no tokenizer; import it with --tokenizer (gpt2, or a folder with one).")
         return self.tokenizer
+
+
+def only_finite(checkpoint: Checkpoint) -> Checkpoint:
+    """The same checkpoint; reading a tensor raises BadInput where one of its numbers is not finite."""
+
+    def checked(name: str, tensor: StoredTensor) -> StoredTensor:
+        def read() -> NDArray[Any]:
+            array = tensor.read()
+            if not np.isfinite(array).all():
+                raise BadInput(
+                    f"{checkpoint.where}: {name} holds numbers that are not finite, or too large for"
+                    f" {tensor.float_type}; `gpt2lab inspect` shows where."
+                )
+            return array
+
+        return StoredTensor(tensor.shape, tensor.float_type, read)
+
+    return replace(checkpoint, tensors={name: checked(name, tensor) for name, tensor in checkpoint.tensors.items()})
 
 
 def published_shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
@@ -162,6 +185,18 @@ def check_tensors(where: Path, config: GPT2Config, tensors: Mapping[str, StoredT
         if found.dtype not in FLOAT_TYPES and found.dtype not in QUANTIZED:
             raise BadInput(f"{where}: {name} is of type {found.dtype}; weights are of {', '.join(FLOAT_TYPES)}.")
     return {name: tensors[name] for name in wanted}
+
+
+def head_is_tied(tensors: Mapping[str, StoredTensor]) -> bool:
+    """Whether the head is absent or `wte.weight`; the numbers are only read where both stand in the file."""
+    head, embedding = tensors.get("lm_head.weight"), tensors.get("wte.weight")
+    if head is None or embedding is None:
+        return True
+    if (head.shape, head.dtype) != (embedding.shape, embedding.dtype) or head.dtype not in FLOAT_TYPES:
+        return False
+    first, second = head.read(), embedding.read()
+    same_place = (first.ctypes.data, first.strides) == (second.ctypes.data, second.strides)
+    return same_place or np.array_equal(first, second)
 
 
 def _counted(names: list[str]) -> str:

@@ -15,6 +15,7 @@ EXIT_NOT_VERIFIED = 1
 def import_verb() -> Callable[..., None]:
     import tyro
 
+    from gpt2lab.checkpoints.hub import as_path
     from gpt2lab.checkpoints.importing import import_model
     from gpt2lab.checkpoints.weights import FloatType
 
@@ -44,7 +45,7 @@ def import_verb() -> Callable[..., None]:
         for note in made.notes:
             say(note)
         say(f"{out}: a model folder of {made.parameters:,} parameters, from {made.format}.")
-        say(next_command(shlex.join(["gpt2lab", "generate", str(out), "Once upon a time"])))
+        say(next_command(shlex.join(["gpt2lab", "generate", as_path(out), "Once upon a time"])))
         return None
 
     return command

@@ -25,7 +25,7 @@ def train_verb(recipe_name: str, vocab_size: int) -> Callable[..., None]:
         Args:
             tokens: folders that `tokenize` made; with several, --data.weights tells each one's share
             out: the run folder: recipe, metrics, checkpoints, report, and at the end model/
-            recipe: NAME:SIZE (paper, laptop; 117M, 345M, 762M, 1542M, PrettyBig, nano, micro), or a file.json
+            recipe: NAME:SIZE (paper, modern, laptop; 117M, 345M, 762M, 1542M, PrettyBig, nano, micro), or a file.json
             json: print the run's summary as JSON
         """
         from gpt2lab.train.loop import train

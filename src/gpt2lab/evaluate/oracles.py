@@ -112,7 +112,10 @@ def read_ranks(path: Path, tokenizer: ByteLevelBPE) -> RecordedRanks:
     if not ((ranks_N >= 0) & (ranks_N < tokenizer.vocab_size)).all():
         raise BadInput(f"{path}: holds ranks beyond the {tokenizer.vocab_size:,} ids of the model's tokenizer.")
     ids = tokenizer.vocabulary()
-    unknown = next((name for row in (symbols, *top_symbols_NK) for name in row if ids.get(name) is None), None)
+    unknown = next(
+        (name for row in (symbols, *top_symbols_NK) for name in row if not isinstance(name, str) or name not in ids),
+        None,
+    )
     if unknown is not None:
         raise BadInput(f"{path}: has the token {unknown!r}, which the model's tokenizer has not.")
     token_ids = [ids[symbol] for symbol in symbols]
@@ -129,7 +132,7 @@ def _logits(where: str, found: Any, tokenizer: ByteLevelBPE) -> RecordedLogits:
     try:
         prompt, token_ids, logits = found["prompt"], found["token_ids"], found["last_position_logits"]
         logits_V = np.array(logits, np.float64)
-        if not isinstance(prompt, str) or not token_ids or logits_V.ndim != 1:
+        if not isinstance(prompt, str) or not token_ids or logits_V.ndim != 1 or {*map(type, token_ids)} != {int}:
             raise ValueError
     except (KeyError, TypeError, ValueError):
         raise BadInput(
@@ -178,6 +181,6 @@ def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
 def _parsed(path: Path, data: bytes, line: int | None = None) -> Any:
     try:
         return json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError, too
         where = "" if line is None else f"line {line:,} is "
         raise BadInput(f"{path}: {where}not valid JSON ({error}).") from None

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from gpt2lab.base.errors import BadInput
-from gpt2lab.checkpoints.opening import open_model
+from gpt2lab.checkpoints.opening import open_model, without_padding
 from gpt2lab.checkpoints.torch_network import network_of
 from gpt2lab.generate.sampling import SamplingOptions, choose_token
 from gpt2lab.model.gpt2 import GPT2, KVCache
@@ -47,7 +47,8 @@ class LanguageModel:
     @classmethod
     def load(cls, path: str | Path) -> "LanguageModel":
         """Open a model folder, another tool's file or a name on the hub; see `checkpoints.opening.open_model`."""
-        checkpoint = open_model(path)
+        # Rows that stand for no token would take their share of every probability.
+        checkpoint = without_padding(open_model(path))
         return cls(network_of(checkpoint), checkpoint.required_tokenizer())
 
     def generate(

@@ -36,6 +36,8 @@ class GPT2Config:
         for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop"):
             if not 0 <= getattr(self, name) < 1:
                 raise BadOption(f"model.{name} = {getattr(self, name)}: a dropout is at least 0 and below 1.")
+        if not 0 <= self.layer_norm_epsilon < 1:
+            raise BadOption(f"model.layer_norm_epsilon = {self.layer_norm_epsilon}: it is at least 0 and below 1.")
 
 
 # Radford et al. 2019, table 2, by the names of the paper; PrettyBig is the independent replication's; the last two are

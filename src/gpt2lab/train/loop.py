@@ -47,7 +47,7 @@ from gpt2lab.train.data import (
     training_loader,
 )
 from gpt2lab.train.metrics import MetricsLog, read_metrics
-from gpt2lab.train.optim import make_adamw
+from gpt2lab.train.optimizers.groups import make_optimizer
 from gpt2lab.train.recipe import Recipe, changed_keys, recipe_from_json, recipe_to_json
 from gpt2lab.train.schedule import learning_rate_share
 from gpt2lab.train.step import Batch, StepResult, TrainingStep, autocast, training_device
@@ -99,7 +99,8 @@ def _check_same_run(recipe: Recipe, folders: Sequence[TokenFolder], out: Path) -
     if not (out / "run.json").exists():
         return
     before = read_json(out / "run.json")
-    changed = changed_keys(before["asked"], recipe_to_json(recipe))
+    asked = recipe_from_json(before["asked"], str(out / "run.json"))  # keys that are newer than the run: as they were
+    changed = changed_keys(recipe_to_json(asked), recipe_to_json(recipe))
     if before["shards"] != _shard_hashes(folders):
         changed.append("the tokens")
     if changed:
@@ -134,7 +135,7 @@ class _Run:
         self.network = GPT2(self.asked.model)
         self.network.initialize(torch.Generator().manual_seed(self.asked.seed))
         self.network.to(training_device())
-        self.optimizer = make_adamw(self.network, self.asked.optimizer)
+        self.optimizer = make_optimizer(self.network, self.asked.optimizer)
         self.step = TrainingStep(self.asked, self.network, self.optimizer)
 
     def run(self) -> RunSummary:
@@ -207,20 +208,22 @@ class _Run:
         say(f"{self.out}: going on from step {progress.step:,}.")
         return progress
 
-    def _learning_rate(self, step: int) -> float:
-        return self.asked.optimizer.learning_rate * learning_rate_share(self.recipe.schedule, step, self.recipe.steps)
+    def _rate_share(self, step: int) -> float:
+        """Share of the peak learning rates at a step counted from 0."""
+        return learning_rate_share(self.recipe.schedule, step, self.recipe.steps)
 
     def _take(self, step: int) -> StepResult:
         """Step number `step`, counted from 0. Raises Diverged where it can be neither taken nor skipped."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(step)
+            group["lr"] = group["peak_lr"] * self._rate_share(step)
         result = self.step.take(step, self._tensors(self.loader.batch(step)))
         if result.verdict == "diverged":
             good = checkpoints(self.out / "checkpoints")
+            peaks = {group["peak_lr"] for group in self.optimizer.param_groups}
             raise Diverged(
                 f"{self.out}: at step {step + 1} the loss is {result.loss} and the gradient's norm"
                 f" {result.gradient_norm}. The last good state is {good[-1] if good else 'the start'}; most likely the"
-                f" learning rate ({self.asked.optimizer.learning_rate}) is too high."
+                f" learning rate ({' and '.join(str(rate) for rate in sorted(peaks))}) is too high."
             )
         if result.verdict != "taken":
             say(f"step {step + 1:,} skipped: {result.reason}.")
@@ -274,7 +277,7 @@ class _Run:
         line: dict[str, float | str] = {
             "loss": result.loss,
             "gradient_norm": result.gradient_norm,
-            "learning_rate": self._learning_rate(progress.step),
+            "learning_rate": self.recipe.optimizer.learning_rate * self._rate_share(progress.step),
             "tokens": done * self._tokens_a_step,
             "tokens_per_second": self._tokens_a_step / seconds,
         }

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import typing
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,36 +21,104 @@ def _check(prefix: str, config: object, low: float, below: float, names: tuple[s
             raise BadOption(f"{prefix}.{name} = {value}: must be at least {low:g} and below {below:g}.")
 
 
-@dataclass(frozen=True)
-class AdamWConfig:
-    """AdamW (Loshchilov & Hutter 2019). Weight decay acts on matrices and embeddings, not on biases and norms."""
+def _check_above_0(prefix: str, config: object, names: tuple[str, ...]) -> None:
+    """Raise BadOption for a field that is not above 0 and finite."""
+    for name in names:
+        if not 0 < getattr(config, name) < math.inf:
+            raise BadOption(f"{prefix}.{name} = {getattr(config, name)}: must be above 0 and finite.")
 
+
+def _check_share(prefix: str, config: object, names: tuple[str, ...]) -> None:
+    """Raise BadOption for a field that is not at least 0 and at most 1."""
+    for name in names:
+        if not 0 <= getattr(config, name) <= 1:
+            raise BadOption(f"{prefix}.{name} = {getattr(config, name)}: must be at least 0 and at most 1.")
+
+
+@dataclass(frozen=True)
+class AdafactorConfig:
+    """What only Adafactor has (Shazeer & Stern 2018; tensor2tensor). Without state for momentum: optimizer.beta1 0."""
+
+    decay_type: Literal["pow", "adam"] = "pow"
+    """Decay rate of the second moments at step t: pow: 1 - t^-decay_exponent; adam: beta2 with Adam's correction."""
+    decay_exponent: float = 0.8
+    clipping_threshold: float = 1.0
+    """Largest root mean square of a parameter's update, in step sizes; 0 does not clip."""
+    relative_step: bool = False
+    """Step size at most 1/sqrt(t): the paper's is learning_rate 0.01 with the schedule `constant`. Without
+    parameter_scale, a twentieth of it."""
+    parameter_scale: bool = True
+    """Multiply each update by the root mean square of its parameter, which is taken for at least eps2."""
+    eps1: float = 1e-30
+    """Added to squared gradients."""
+    eps2: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _check("optimizer.adafactor", self, 0.0, math.inf, ("clipping_threshold",))
+        _check_above_0("optimizer.adafactor", self, ("decay_exponent", "eps1", "eps2"))
+
+
+@dataclass(frozen=True)
+class MuonConfig:
+    """What only Muon has (Jordan 2024), which updates the layers' matrices; AdamW updates all other parameters."""
+
+    learning_rate: float = 5e-3
+    """Of the layers' matrices; optimizer.learning_rate is that of AdamW's part."""
+    momentum: float = 0.95
+    nesterov: bool = True
+    adjust: Literal["match_rms_adamw", "original"] = "match_rms_adamw"
+    """Update times 0.2 sqrt(max(rows, columns)), so that rates are of AdamW's size (Liu et al. 2025), or times
+    sqrt(max(1, rows/columns)) (Jordan 2024)."""
+    split_qkv: bool = True
+    """Take queries, keys and values for the three matrices they are."""
+
+    def __post_init__(self) -> None:
+        _check_above_0("optimizer.muon", self, ("learning_rate",))
+        _check("optimizer.muon", self, 0.0, 1.0, ("momentum",))
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW (Loshchilov & Hutter 2019), Adafactor, or Muon with AdamW for embeddings, head, biases and norms."""
+
+    name: Literal["adamw", "adafactor", "muon"] = "adamw"
     learning_rate: float = 2.5e-4
+    """Peak of the schedule; with Muon, that of AdamW's part."""
     beta1: float = 0.9
+    """Momentum of AdamW and Adafactor; the latter keeps no state for it at 0."""
     beta2: float = 0.95
+    """Decay rate of AdamW's second moments, and of Adafactor's where its decay_type is adam."""
     eps: float = 1e-8
+    """AdamW's."""
     weight_decay: float = 0.1
+    """Share of a parameter lost in a step, in units of its learning rate."""
+    decayed: Literal["matrices", "all"] = "matrices"
+    """Which parameters decay: matrices: not biases and norms; all: as in the replication."""
     clip_norm: float = 1.0
     """Largest global norm of the gradient; 0 does not clip."""
+    adafactor: AdafactorConfig = field(default_factory=AdafactorConfig)
+    muon: MuonConfig = field(default_factory=MuonConfig)
 
     def __post_init__(self) -> None:
         _check("optimizer", self, 0.0, math.inf, ("weight_decay", "clip_norm", "eps"))
         _check("optimizer", self, 0.0, 1.0, ("beta1", "beta2"))
-        if not 0 < self.learning_rate < math.inf:
-            raise BadOption(f"optimizer.learning_rate = {self.learning_rate}: must be above 0 and finite.")
+        _check_above_0("optimizer", self, ("learning_rate",))
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Linear warm-up, then a cosine down to `final_share` of the peak learning rate at the last step."""
+    """The learning rate by step, as a share of its peak: linear warm-up, then by `name`."""
 
+    name: Literal["cosine", "warmup_stable_decay", "inverse_sqrt", "constant"] = "cosine"
+    """cosine: down to final_share at the last step. warmup_stable_decay: at the peak, then linearly down to final_share
+    over the last decay_share of the steps. inverse_sqrt: as 1/sqrt(step). constant: at the peak."""
     warmup_steps: int = 2000
     final_share: float = 0.1
+    decay_share: float = 0.2
 
     def __post_init__(self) -> None:
         _check("schedule", self, 0.0, math.inf, ("warmup_steps",))
-        if not 0 <= self.final_share <= 1:
-            raise BadOption(f"schedule.final_share = {self.final_share}: must be at least 0 and at most 1.")
+        _check_share("schedule", self, ("final_share", "decay_share"))
 
 
 @dataclass(frozen=True)
@@ -121,7 +189,7 @@ class Recipe:
 
     name: str
     model: GPT2Config
-    optimizer: AdamWConfig = field(default_factory=AdamWConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     data: DataConfig = field(default_factory=DataConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
@@ -173,7 +241,7 @@ def laptop(size: str = "nano", vocab_size: int = 50_257) -> Recipe:
     return Recipe(
         name=f"laptop:{size}",
         model=gpt2_size(size, vocab_size),
-        optimizer=AdamWConfig(learning_rate=2e-3, beta2=0.99),
+        optimizer=OptimizerConfig(learning_rate=2e-3, beta2=0.99),
         schedule=ScheduleConfig(warmup_steps=50),
         batch=BatchConfig(sequences=8),
         watch=WatchConfig(validate_every=50, validation_sequences=64, checkpoint_every=100),
@@ -181,7 +249,27 @@ def laptop(size: str = "nano", vocab_size: int = 50_257) -> Recipe:
     )
 
 
-RECIPES: dict[str, Callable[..., Recipe]] = {"paper": paper, "laptop": laptop}
+def modern(size: str = "nano", vocab_size: int = 50_257) -> Recipe:
+    """The same network with the best training known here: Muon for the layers' matrices, warm-up-stable-decay.
+
+    Measured is one untuned run of such a recipe, before this code was written: 4 layers, 256 wide, context 256, 4,096
+    tokens a step, these learning rates, warm-up and decay. Its validation loss was 4.851 after 300 steps; nanoGPT's
+    AdamW, with the best of three rates, was at 4.938 after 600. Nothing else has been measured: batch and length are
+    those of `laptop` for nano and micro, of `paper` for the published sizes, whose rates are nanoGPT's 6e-4 for AdamW
+    and, by the same ratio, 1e-3 for Muon.
+    """
+    optimizer = OptimizerConfig(name="muon", learning_rate=3e-3, muon=MuonConfig(learning_rate=5e-3))
+    schedule = ScheduleConfig(name="warmup_stable_decay", warmup_steps=40, final_share=0.0, decay_share=0.5)
+    if size in ("nano", "micro"):
+        like = laptop(size, vocab_size)
+    else:
+        like = paper(size, vocab_size)
+        optimizer = replace(optimizer, learning_rate=6e-4, muon=MuonConfig(learning_rate=1e-3))
+        schedule = replace(schedule, warmup_steps=like.schedule.warmup_steps)
+    return replace(like, name=f"modern:{size}", optimizer=optimizer, schedule=schedule)
+
+
+RECIPES: dict[str, Callable[..., Recipe]] = {"paper": paper, "laptop": laptop, "modern": modern}
 
 
 def find_recipe(text: str, vocab_size: int = 50_257) -> Recipe:

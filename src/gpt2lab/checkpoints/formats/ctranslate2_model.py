@@ -5,6 +5,7 @@ a description of the network whose tensors are read one at a time, when it asks 
 transformers' models gives the same folder, but needs transformers and PyTorch and holds the whole model.)
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.base.errors import BadOption
-from gpt2lab.base.files import whole_folder
+from gpt2lab.base.files import whole_folder, write_json
 from gpt2lab.checkpoints.opening import without_padding
-from gpt2lab.checkpoints.weights import FLOAT_TYPES, TRANSPOSED, Checkpoint, StoredTensor
+from gpt2lab.checkpoints.provenance import PROVENANCE
+from gpt2lab.checkpoints.weights import FLOAT_TYPES, TRANSPOSED, Checkpoint, StoredTensor, only_finite
 from gpt2lab.tokens.bpe import END_OF_TEXT
 
 
-def write_ctranslate2(folder: Path, checkpoint: Checkpoint, quantization: str = "float32") -> None:
+def write_ctranslate2(
+    folder: Path, checkpoint: Checkpoint, quantization: str = "float32", provenance: Mapping[str, Any] | None = None
+) -> None:
     """Write a folder that `ctranslate2.Generator` opens, whole or not at all.
 
     `quantization` is one of CTranslate2's types of weights, such as float32, float16 or int8 (of the matrices alone).
     Rows of the vocabulary without a token are left out: CTranslate2 works on tokens' names, and a row without one must
-    never be chosen. Quantized matrices are held until they are written. Raises BadOption without CTranslate2.
+    never be chosen. Quantized matrices are held until they are written. Raises BadOption without
+    CTranslate2, BadInput for weights that are not finite in their new type.
     """
     try:
         from ctranslate2.converters import Converter
@@ -31,6 +36,9 @@ def write_ctranslate2(folder: Path, checkpoint: Checkpoint, quantization: str = 
         raise BadOption("exporting to CTranslate2 needs its package: pip install 'gpt2lab[ctranslate2]'.") from None
 
     checkpoint = without_padding(checkpoint)
+    if quantization in FLOAT_TYPES:
+        checkpoint = checkpoint.of_type(quantization)
+    checkpoint = only_finite(checkpoint)
 
     class GPT2Converter(Converter):  # type: ignore[misc]
         def _load(self) -> Any:
@@ -39,6 +47,8 @@ def write_ctranslate2(folder: Path, checkpoint: Checkpoint, quantization: str = 
     with whole_folder(folder) as partial:
         GPT2Converter().convert(str(partial), quantization=quantization, force=True)
         checkpoint.required_tokenizer().save(partial)
+        if provenance is not None:
+            write_json(partial / PROVENANCE, provenance)
 
 
 def _specification(checkpoint: Checkpoint) -> Any:

@@ -24,6 +24,7 @@ from gpt2lab.checkpoints.formats.gguf_layout import (
     stored_tensor,
 )
 from gpt2lab.checkpoints.formats.q8_0 import BLOCK, pack_q8_0
+from gpt2lab.checkpoints.provenance import writable_json
 from gpt2lab.checkpoints.weights import (
     FLOAT_TYPES,
     TRANSPOSED,
@@ -183,8 +184,8 @@ def _provenance_of(metadata: Metadata) -> dict[str, Any]:
     }
     if isinstance(metadata.get(_PROVENANCE), str):
         try:
-            said["source_provenance"] = json.loads(metadata[_PROVENANCE])
-        except ValueError:
+            said["source_provenance"] = writable_json(json.loads(metadata[_PROVENANCE]))
+        except (ValueError, RecursionError):
             said["source_provenance"] = metadata[_PROVENANCE]
     return said
 

@@ -234,5 +234,5 @@ def _value_bytes(value: Any) -> bytes:
 
 
 def _text_bytes(text: str) -> bytes:
-    data = text.encode()
+    data = text.encode(errors="replace")  # names of files need not be UTF-8
     return struct.pack("<Q", len(data)) + data

@@ -4,6 +4,7 @@ Weights may be one safetensors file, several with an index, or an older pytorch_
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from gpt2lab.checkpoints.config_file import config_from_json, config_to_json
 from gpt2lab.checkpoints.formats.pickled_tensors import read_pickled_tensors
 from gpt2lab.checkpoints.provenance import PROVENANCE, read_provenance
 from gpt2lab.checkpoints.safetensors_files import map_safetensors, write_safetensors
-from gpt2lab.checkpoints.weights import Checkpoint, StoredTensor, check_tensors
+from gpt2lab.checkpoints.weights import Checkpoint, StoredTensor, check_tensors, head_is_tied
 from gpt2lab.tokens.bpe import ByteLevelBPE
 from gpt2lab.tokens.tokenizer_files import added_tokens, load_tokenizer
 
@@ -36,15 +37,21 @@ def read_hugging_face(folder: Path) -> Checkpoint:
     files = _weight_files(folder)
     where = next(iter(files)) if len(files) == 1 else folder
     tensors = _published(where, _tensors(files))
-    if config.tie_word_embeddings:
+    notes = [_left_out(added)] if added else []
+    if config.tie_word_embeddings and head_is_tied(tensors):
         tensors.pop("lm_head.weight", None)
+    elif config.tie_word_embeddings:  # transformers takes them so, too
+        config = replace(config, tie_word_embeddings=False)
+        notes.append(
+            "Its config says that the head is wte.weight, but its weights have another lm_head.weight; so here."
+        )
     return Checkpoint(
         folder,
         "hugging_face",
         config,
         check_tensors(where, config, tensors),
         tokenizer,
-        notes=(_left_out(added),) if added else (),
+        notes=tuple(notes),
         provenance=read_provenance(folder),
         files=(*files, folder / "config.json"),
     )

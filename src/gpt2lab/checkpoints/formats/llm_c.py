@@ -8,7 +8,7 @@ llm.c's `train_gpt2.py` (`write_model`, `write_tokenizer`) and `train_gpt2.c` ar
 
 import mmap
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.base.errors import BadInput, BadOption
-from gpt2lab.base.files import whole_folder
+from gpt2lab.base.files import whole_folder, write_json
+from gpt2lab.checkpoints.provenance import PROVENANCE
 from gpt2lab.checkpoints.weights import (
     FLOAT_TYPES,
     TRANSPOSED,
     Checkpoint,
     StoredTensor,
     check_tensors,
+    only_finite,
     published_shapes,
 )
 from gpt2lab.model.config import GPT2Config, parameter_count
@@ -128,12 +130,14 @@ def _reading(
     return lambda: np.frombuffer(mapped, dtype, int(np.prod(shape)), offset).reshape(shape)
 
 
-def write_llm_c(path: Path, checkpoint: Checkpoint, dtype: str = "float32") -> None:
+def write_llm_c(
+    path: Path, checkpoint: Checkpoint, dtype: str = "float32", provenance: Mapping[str, Any] | None = None
+) -> None:
     """Write a folder with `model.bin` and, for decoding in llm.c, `gpt2_tokenizer.bin`; whole or not at all.
 
     `dtype` is float32 or bfloat16; one tensor is in memory at a time. llm.c has no dropout, so the config's is not
     kept. Raises BadInput for what llm.c's network can't be: another GELU than gelu_new, a head of its own, another
-    epsilon, a token of more than 255 bytes.
+    epsilon, a token of more than 255 bytes; and for weights that are not finite in `dtype`.
     """
     config, tokenizer = checkpoint.config, checkpoint.required_tokenizer()
     _check_expressible(checkpoint)
@@ -142,16 +146,19 @@ def write_llm_c(path: Path, checkpoint: Checkpoint, dtype: str = "float32") -> N
     counts = (config.context_length, config.vocab_size, config.n_layer, config.n_head, config.n_embd, rows)
     if max(counts) > _LARGEST:
         raise BadInput(f"{path}: {max(counts):,} is more than llm.c's header can hold.")
+    tensors = only_finite(checkpoint.of_type(dtype)).tensors
     with whole_folder(path) as folder:
         with (folder / WEIGHTS).open("wb") as handle:
             handle.write(_HEADER.pack(LLM_C_MAGIC, version, *counts, *[0] * (256 - 8)))
             for name in _order(config.n_layer):
-                array = checkpoint.tensors[name].of_type(dtype).read()
+                array = tensors[name].read()
                 _write(handle, array.T if name.endswith(TRANSPOSED) else array)
                 if name == "wte.weight":
                     _write(handle, np.zeros((rows - config.vocab_size, config.n_embd), FLOAT_TYPES[dtype]))
         with (folder / TOKENIZER).open("wb") as handle:
             _write_tokenizer(handle, tokenizer)
+        if provenance is not None:
+            write_json(folder / PROVENANCE, provenance)
 
 
 def _check_expressible(checkpoint: Checkpoint) -> None:

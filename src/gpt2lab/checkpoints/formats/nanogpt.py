@@ -10,7 +10,7 @@ import numpy as np
 
 from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.checkpoints.formats.pickled_tensors import read_pickle, stored_tensors
-from gpt2lab.checkpoints.weights import FLOAT_TYPES, TRANSPOSED, Checkpoint, StoredTensor, check_tensors
+from gpt2lab.checkpoints.weights import FLOAT_TYPES, TRANSPOSED, Checkpoint, StoredTensor, check_tensors, head_is_tied
 from gpt2lab.model.config import GPT2Config
 
 _COMPILED = "_orig_mod."  # what torch.compile puts before every name
@@ -43,7 +43,7 @@ def read_nanogpt(path: Path) -> Checkpoint:
         for name, tensor in stored_tensors(path, found["model"]).items()
         if not name.endswith(_MASK)
     }
-    if _tied(tensors):
+    if head_is_tied(tensors):
         tensors.pop("lm_head.weight", None)
     else:  # as in nanoGPT before 14 January 2023
         config = replace(config, tie_word_embeddings=False)
@@ -122,18 +122,6 @@ def _config(path: Path, args: Mapping[str, Any]) -> tuple[GPT2Config, list[str]]
     except BadOption as error:
         raise BadInput(f"{path}: {error}") from None
     return config, [note]
-
-
-def _tied(tensors: Mapping[str, StoredTensor]) -> bool:
-    """Whether the head is absent or `wte.weight`; the numbers are only read where both stand in the file."""
-    head, embedding = tensors.get("lm_head.weight"), tensors.get("wte.weight")
-    if head is None or embedding is None:
-        return True
-    if (head.shape, head.dtype) != (embedding.shape, embedding.dtype) or head.dtype not in FLOAT_TYPES:
-        return False
-    first, second = head.read(), embedding.read()
-    same_place = (first.ctypes.data, first.strides) == (second.ctypes.data, second.strides)
-    return same_place or np.array_equal(first, second)
 
 
 def _zero_biases(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:

@@ -16,6 +16,7 @@ What the graph takes and gives, for each layer L; S - T is 0 for a prompt:
     present.L.key, .value             float [B, H, S, K]
 """
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.base.files import whole_file, whole_folder, write_json
 from gpt2lab.checkpoints.config_file import config_to_json
 from gpt2lab.checkpoints.opening import without_padding
-from gpt2lab.checkpoints.weights import FLOAT_TYPES, Checkpoint
+from gpt2lab.checkpoints.provenance import PROVENANCE
+from gpt2lab.checkpoints.weights import FLOAT_TYPES, Checkpoint, only_finite
 from gpt2lab.model.config import GPT2Config
 
 GRAPH, WEIGHTS = "model.onnx", "model.onnx_data"
@@ -37,12 +39,15 @@ _TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
 """How far logits may be off, as a share of the largest. Rounding gives 3e-6 and 3e-3, a wrong graph about 1."""
 
 
-def write_onnx(folder: Path, checkpoint: Checkpoint, dtype: str = "float32") -> float | None:
+def write_onnx(
+    folder: Path, checkpoint: Checkpoint, dtype: str = "float32", provenance: Mapping[str, Any] | None = None
+) -> float | None:
     """Write model.onnx, its weights (float32 or float16) beside it, config and tokenizer, whole or not at all.
 
     Rows of the vocabulary without a token are left out, so that none is ever chosen. Where onnxruntime is installed the
     graph is run on a few tokens, with and without cache: returns the largest difference of its logits from our
-    network's (None: not run), and raises BadInput where that is more than rounding. Raises BadOption without onnx.
+    network's (None: not run), and raises BadInput where that is more than rounding, and for weights that are not finite
+    in `dtype`. Raises BadOption without onnx.
     """
     if find_spec("onnx") is None:
         raise BadOption("exporting to ONNX needs its package: pip install 'gpt2lab[onnx]'.")
@@ -57,6 +62,8 @@ def write_onnx(folder: Path, checkpoint: Checkpoint, dtype: str = "float32") -> 
         )
         write_json(partial / "generation_config.json", {"bos_token_id": end_of_text, "eos_token_id": end_of_text})
         checkpoint.required_tokenizer().save(partial)
+        if provenance is not None:
+            write_json(partial / PROVENANCE, provenance)
         if find_spec("onnxruntime") is None:
             return None
         difference, largest = _differences(partial / GRAPH, checkpoint, dtype)
@@ -74,7 +81,7 @@ def _write_graph(folder: Path, checkpoint: Checkpoint, dtype: str) -> None:
     graph = _Graph(checkpoint.config, TensorProto.FLOAT if dtype == "float32" else TensorProto.FLOAT16)
     proto = graph.build()
     with whole_file(folder / WEIGHTS) as handle:
-        for name, tensor in checkpoint.tensors.items():
+        for name, tensor in only_finite(checkpoint.of_type(dtype)).tensors.items():
             handle.write(bytes(-handle.tell() % _ALIGNMENT))
             entry = TensorProto(name=name, dims=tensor.shape, data_type=graph.float_type)
             entry.data_location = TensorProto.EXTERNAL
@@ -82,7 +89,7 @@ def _write_graph(folder: Path, checkpoint: Checkpoint, dtype: str) -> None:
             for key, value in (("location", WEIGHTS), ("offset", handle.tell()), ("length", length)):
                 entry.external_data.add(key=key, value=str(value))
             proto.initializer.append(entry)
-            array = np.ascontiguousarray(tensor.of_type(dtype).read())
+            array = np.ascontiguousarray(tensor.read())
             handle.write(array.reshape(-1).view(np.uint8).data)
     model = helper.make_model(
         proto, producer_name="gpt2lab", ir_version=_IR_VERSION, opset_imports=[helper.make_opsetid("", _OPSET)]
@@ -249,7 +256,7 @@ def _differences(graph: Path, checkpoint: Checkpoint, dtype: str) -> tuple[float
 
     config = checkpoint.config
     length = min(16, config.context_length)
-    padding, prompt = length // 4, length // 2
+    padding, prompt = length // 4, max(1, length // 2)
     tokens_BT = np.random.default_rng(6).integers(0, config.vocab_size, (2, length))
     mask_BT = np.ones_like(tokens_BT)
     mask_BT[1, :padding] = 0

@@ -1,0 +1,1 @@
+"""Optimizers of our own, and the parameter groups a recipe states."""
