@@ -19,7 +19,7 @@ from tests.train.small_run import small_recipe
 from transformers import GPT2LMHeadModel
 
 import gpt2lab
-from gpt2lab.base.errors import BadOption
+from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.checkpoints.provenance import read_provenance
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.train.checkpointing import checkpoints
@@ -152,6 +152,48 @@ def test_a_folder_with_another_run_is_refused_by_the_changed_keys(finished, reci
     out, _ = finished
     with pytest.raises(BadOption, match=r"changed: seed \(0 -> 1\)"):
         gpt2lab.train(replace(recipe, seed=1), tokens_folder, out)
+
+
+def test_a_changed_recipe_goes_on_where_that_is_allowed_and_can_be(finished, recipe, tokens_folder, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    longer = replace(recipe, steps=STEPS + 5)
+    with pytest.raises(BadOption, match=r"changed: steps \(\d+ -> \d+\)\. .* --allow-change"):
+        gpt2lab.train(longer, tokens_folder, tmp_path / "run")
+    wider = replace(longer, model=replace(recipe.model, n_embd=64))
+    with pytest.raises(BadOption, match=r"model\.n_embd \(32 -> 64\): can't change within a run"):
+        gpt2lab.train(wider, tokens_folder, tmp_path / "run", allow_change=True)
+    assert gpt2lab.train(longer, tokens_folder, tmp_path / "run", allow_change=True).steps == STEPS + 5
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["changes"][0]["keys"] == [f"steps ({STEPS} -> {STEPS + 5})"]
+    assert [line["step"] for line in read_json_lines(tmp_path / "run/metrics.jsonl")][-1] == STEPS + 5
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "state"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(
+    finished, recipe, tokens_folder, tmp_path, capsys, damage
+):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    (out / "summary.json").unlink()
+    newest = checkpoints(out / "checkpoints")[-1]
+    file = newest / ("state.json" if damage == "state" else "optimizer.safetensors")
+    held = bytearray(file.read_bytes())
+    held[-5] ^= 1
+    file.write_bytes(held if damage == "flipped" else held[: len(held) // 2])
+    gpt2lab.train(recipe, tokens_folder, out)
+    assert f"warning: {newest}" in capsys.readouterr().err
+    assert (out / "checkpoints" / f"damaged-{newest.name}").exists()
+    assert same_lines(out) == same_lines(finished[0])
+    assert (out / "model/model.safetensors").read_bytes() == (finished[0] / "model/model.safetensors").read_bytes()
+
+
+def test_a_run_without_a_whole_checkpoint_says_so(finished, recipe, tokens_folder, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    for path in checkpoints(tmp_path / "run" / "checkpoints"):
+        (path / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(BadInput, match="none of its 2 checkpoints is whole"):
+        gpt2lab.train(recipe, tokens_folder, tmp_path / "run")
 
 
 def test_a_run_from_before_a_key_was_there_goes_on(finished, recipe, tokens_folder, tmp_path):

@@ -18,6 +18,7 @@ def train_verb(recipe_name: str, vocab_size: int) -> Callable[..., None]:
         out: Path,
         recipe: str = "laptop:nano",  # noqa: ARG001 - read beforehand, by verb_command
         options: Annotated[Recipe, tyro.conf.arg(name="")] = find_recipe(recipe_name, vocab_size),  # noqa: B008
+        allow_change: bool = False,
         json: bool = False,
     ) -> None:
         """Train a GPT-2 on token shards by a recipe; goes on where it stopped. Single settings override the recipe's.
@@ -26,12 +27,13 @@ def train_verb(recipe_name: str, vocab_size: int) -> Callable[..., None]:
             tokens: folders that `tokenize` made; with several, --data.weights tells each one's share
             out: the run folder: recipe, metrics, checkpoints, report, and at the end model/
             recipe: NAME:SIZE (paper, modern, laptop; 117M, 345M, 762M, 1542M, PrettyBig, nano, micro), or a file.json
+            allow_change: go on with a run though the recipe has changed, where the saved state fits it
             json: print the run's summary as JSON
         """
         from gpt2lab.train.loop import train
         from gpt2lab.train.report import write_run_report
 
-        summary = train(options, tokens, out)
+        summary = train(options, tokens, out, allow_change=allow_change)
         write_run_report(out, command_line())
         if json:
             return print_json(summary)

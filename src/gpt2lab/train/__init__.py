@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from gpt2lab.train.recipe import Recipe
 
 
-def _train(recipe: "Recipe | str", tokens: str | Path | Sequence[str | Path], out: str | Path) -> "RunSummary":
+def _train(
+    recipe: "Recipe | str", tokens: str | Path | Sequence[str | Path], out: str | Path, *, allow_change: bool = False
+) -> "RunSummary":
     """Train by a recipe (or its name) on one folder of token shards or several; see `gpt2lab.train.loop.train`."""
     from gpt2lab.tokens.shards import read_tokens_info
     from gpt2lab.train.loop import train
@@ -20,7 +22,7 @@ def _train(recipe: "Recipe | str", tokens: str | Path | Sequence[str | Path], ou
     folders = [Path(tokens)] if isinstance(tokens, str | Path) else [Path(folder) for folder in tokens]
     if isinstance(recipe, str):
         recipe = find_recipe(recipe, read_tokens_info(folders[0]).vocab_size)
-    return train(recipe, folders, Path(out))
+    return train(recipe, folders, Path(out), allow_change=allow_change)
 
 
 callable_package(__name__, _train)

@@ -1,15 +1,21 @@
 """Checkpoints of a run: whole folders, from which training goes on with the same bits."""
 
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from gpt2lab.base.errors import BadInput
-from gpt2lab.base.files import read_json, whole_folder, write_json
+from gpt2lab.base.files import read_json, sha256_of, whole_folder, write_json
 from gpt2lab.checkpoints.tensor_files import load_tensors, save_tensors
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.train.step import StepMemory
+
+
+class DamagedCheckpoint(BadInput):
+    """A checkpoint whose files are not those that were written."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ def save_checkpoint(
         save_tensors(partial / "optimizer.safetensors", _optimizer_tensors(network, optimizer))
         if averaged is not None:
             save_tensors(partial / "averaged.safetensors", dict(averaged.named_parameters()))
-        write_json(partial / "state.json", asdict(progress))
+        hashes = {file.name: sha256_of(file) for file in sorted(partial.glob("*.safetensors"))}
+        write_json(partial / "state.json", asdict(progress) | {"sha256": hashes})
     for old in checkpoints(folder)[:-keep]:
         for file in sorted(old.iterdir()):
             file.unlink()
@@ -56,8 +63,15 @@ def checkpoints(folder: Path) -> list[Path]:
 def restore_checkpoint(
     path: Path, network: GPT2, optimizer: torch.optim.Optimizer, averaged: GPT2 | None = None
 ) -> Progress:
-    """Load weights and optimizer state in place; raises BadInput where they do not fit the recipe's network."""
-    states = load_tensors(path / "optimizer.safetensors")
+    """Load weights and optimizer state in place.
+
+    Raises DamagedCheckpoint where a file was changed or cut, BadInput where it does not fit the recipe's network.
+    """
+    try:
+        state = _read_state(path)
+        states = load_tensors(path / "optimizer.safetensors")
+    except BadInput as error:
+        raise DamagedCheckpoint(str(error)) from None
     try:
         _restore_weights(path / "weights.safetensors", network)
         if averaged is not None:
@@ -70,9 +84,26 @@ def restore_checkpoint(
             }
     except (KeyError, RuntimeError) as error:
         raise BadInput(f"{path}: this checkpoint is of another network ({error}).") from None
-    state = read_json(path / "state.json")
     memory = state.pop("memory", {})
     return Progress(**state, memory=StepMemory(**memory | {"norms": tuple(memory.get("norms", ()))}))
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """What `state.json` says beside the hashes of the other files, which are compared; older ones have none."""
+    state = read_json(path / "state.json")
+    if not isinstance(state, dict):
+        raise BadInput(f"{path / 'state.json'}: not an object of JSON.")
+    for name, expected in state.pop("sha256", {}).items():
+        if not (path / name).exists() or sha256_of(path / name) != expected:
+            raise BadInput(f"{path / name}: was changed or cut since it was written (its SHA-256 differs).")
+    return state
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged checkpoint, so that it is neither taken nor counted any more; returns its new place."""
+    aside = path.with_name(f"damaged-{path.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    return path.rename(aside)
 
 
 @torch.no_grad()

@@ -37,7 +37,14 @@ from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.tokens.bpe import ByteLevelBPE
 from gpt2lab.tokens.sequences import IGNORED, document_numbers
 from gpt2lab.tokens.sequences import Batch as TokenBatch
-from gpt2lab.train.checkpointing import Progress, checkpoints, restore_checkpoint, save_checkpoint
+from gpt2lab.train.checkpointing import (
+    DamagedCheckpoint,
+    Progress,
+    checkpoints,
+    restore_checkpoint,
+    save_checkpoint,
+    set_aside,
+)
 from gpt2lab.train.data import (
     TokenFolder,
     check_token_folders,
@@ -54,6 +61,17 @@ from gpt2lab.train.step import Batch, StepResult, TrainingStep, autocast, traini
 from gpt2lab.train.validation import validate
 
 WARM_UP_STEPS, TIMED_STEPS = 3, 9
+FIXED_IN_A_RUN = (
+    "the tokens",
+    "model.",
+    "data.",
+    "batch.",
+    "minutes",
+    "optimizer.name",
+    "optimizer.beta1",
+    "step.weight",
+)
+"""Changed, what was saved would not fit: weights, optimizer's state, the place in the data."""
 
 
 class Diverged(UserError):
@@ -80,22 +98,24 @@ class RunSummary:
     model: str
 
 
-def train(recipe: Recipe, tokens: Sequence[Path], out: Path) -> RunSummary:
+def train(recipe: Recipe, tokens: Sequence[Path], out: Path, *, allow_change: bool = False) -> RunSummary:
     """Train by `recipe` on the shards in the folders `tokens`, into `out`; goes on where an earlier call stopped.
 
-    Raises BadOption when `out` holds a run of another recipe, the tokens have more ids than the model or the weights
-    can't be used, BadInput for unusable shards, Diverged when the loss is no number, NoSpace when the disk is full.
+    `allow_change` goes on with a changed recipe where the saved state fits it. Raises BadOption when `out` holds a run
+    of another recipe, the tokens have more ids than the model or the weights can't be used, BadInput for unusable
+    shards or checkpoints, Diverged when the loss is no number, NoSpace when the disk is full.
     """
     folders, tokenizer = open_token_folders(tokens, recipe)
     with locked_folder(out), explain_full_disk(out):
-        _check_same_run(recipe, folders, out)
+        _check_same_run(recipe, folders, out, allow_change)
         if (out / "summary.json").exists():
             say(f"{out}: this run is finished. Choose another --out to train again.")
             return RunSummary(**read_json(out / "summary.json"))
         return _Run(recipe, folders, tokenizer, out).run()
 
 
-def _check_same_run(recipe: Recipe, folders: Sequence[TokenFolder], out: Path) -> None:
+def _check_same_run(recipe: Recipe, folders: Sequence[TokenFolder], out: Path, allow_change: bool) -> None:
+    """Refuse another recipe than the run's, or take it over where that is allowed and can be."""
     if not (out / "run.json").exists():
         return
     before = read_json(out / "run.json")
@@ -103,8 +123,22 @@ def _check_same_run(recipe: Recipe, folders: Sequence[TokenFolder], out: Path) -
     changed = changed_keys(recipe_to_json(asked), recipe_to_json(recipe))
     if before["shards"] != _shard_hashes(folders):
         changed.append("the tokens")
-    if changed:
-        raise BadOption(f"{out}: holds a run of another recipe; changed: {', '.join(changed)}. Choose another --out.")
+    if not changed:
+        return
+    if not allow_change:
+        raise BadOption(
+            f"{out}: holds a run of another recipe; changed: {', '.join(changed)}. Choose another --out, or go on with"
+            " --allow-change."
+        )
+    if fixed := [change for change in changed if change.startswith(FIXED_IN_A_RUN)]:
+        raise BadOption(f"{out}: {', '.join(fixed)}: can't change within a run. Choose another --out.")
+    say(f"{out}: going on with a changed recipe: {', '.join(changed)}.")
+    steps = recipe_from_json(read_json(out / "recipe.json"), str(out / "recipe.json")).steps
+    resolved = replace(recipe, steps=steps, minutes=0.0) if recipe.minutes else recipe
+    write_json(out / "recipe.json", recipe_to_json(resolved))
+    changes = [*before.get("changes", ()), {"date": datetime.now(UTC).isoformat(timespec="seconds"), "keys": changed}]
+    write_json(out / "run.json", before | {"asked": recipe_to_json(recipe), "changes": changes})
+    (out / "summary.json").unlink(missing_ok=True)  # a finished run goes on, too
 
 
 def _shard_hashes(folders: Sequence[TokenFolder]) -> list[list[str]]:
@@ -199,14 +233,22 @@ class _Run:
         return steps
 
     def _resume(self) -> Progress:
-        """Load the newest checkpoint, if any."""
+        """Load the newest checkpoint that is whole, if any; a damaged one is set aside, and said."""
         found = checkpoints(self.out / "checkpoints")
         if not found:
             return Progress(0, 0.0, 0.0)
-        progress = restore_checkpoint(found[-1], self.network, self.optimizer, self.step.averaged)
-        self.step.memory = progress.memory
-        say(f"{self.out}: going on from step {progress.step:,}.")
-        return progress
+        for path in reversed(found):
+            try:
+                progress = restore_checkpoint(path, self.network, self.optimizer, self.step.averaged)
+            except DamagedCheckpoint as error:
+                say(f"warning: {error} It is kept as {set_aside(path).name}; going back to the checkpoint before.")
+                continue
+            self.step.memory = progress.memory
+            say(f"{self.out}: going on from step {progress.step:,}.")
+            return progress
+        raise DamagedCheckpoint(
+            f"{self.out}: none of its {len(found)} checkpoints is whole. Choose another --out to start over."
+        )
 
     def _rate_share(self, step: int) -> float:
         """Share of the peak learning rates at a step counted from 0."""
