@@ -21,7 +21,9 @@ FLOAT32, FLOAT16 = 0, 1
 
 pytestmark = [
     pytest.mark.interop,
-    pytest.mark.skipif(not PYTHON.exists(), reason="llama.cpp's environment is absent; make test-interop builds it"),
+    pytest.mark.skipif(
+        not PYTHON.parents[1].joinpath(".ready").exists(), reason="no llama.cpp here; make test-interop builds it"
+    ),
 ]
 
 TEXTS = [
