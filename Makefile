@@ -55,6 +55,8 @@ bench-tokenize: $(VENV)-rustbpe/.ready
 
 bench-weights: $(VENV)/.ready-test  # LLAMA_CPP=../llama.cpp adds its converter
 
+bench-train: $(VENV)/.ready-test  # NANOGPT=../nanoGPT adds it
+
 clean:
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
