@@ -145,7 +145,7 @@ def test_the_api_reads_like_the_command_line():
 import inspect, gpt2lab
 from gpt2lab.train.recipe import laptop
 from gpt2lab.evaluate.evaluation import Evaluation
-assert list(inspect.signature(gpt2lab.train).parameters) == ["recipe", "tokens", "out"]
+assert list(inspect.signature(gpt2lab.train).parameters)[:3] == ["recipe", "tokens", "out"]
 assert list(inspect.signature(gpt2lab.evaluate).parameters)[:3] == ["model", "data", "out"]
 assert callable(gpt2lab.load)
 """

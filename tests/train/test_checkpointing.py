@@ -108,5 +108,5 @@ def test_a_checkpoint_cut_short_is_refused(tmp_path):
     network, optimizer = network_and_optimizer()
     path = save_checkpoint(tmp_path, network, optimizer, Progress(1, 0.0, 0.0), keep=1)
     (path / "weights.safetensors").write_bytes((path / "weights.safetensors").read_bytes()[:999])
-    with pytest.raises(BadInput, match="not a whole safetensors file"):
+    with pytest.raises(BadInput, match="was changed or cut since it was written"):
         restore_checkpoint(path, network, optimizer)
