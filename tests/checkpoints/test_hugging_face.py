@@ -17,8 +17,8 @@ from transformers import AutoTokenizer, GPT2LMHeadModel
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.checkpoints.formats.hugging_face import read_hugging_face, write_hugging_face
-from gpt2lab.checkpoints.opening import without_padding
 from gpt2lab.checkpoints.torch_network import network_of
+from gpt2lab.checkpoints.weights import without_padding
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

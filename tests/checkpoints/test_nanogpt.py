@@ -9,8 +9,8 @@ from torch import nn
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.checkpoints.formats.nanogpt import read_nanogpt
-from gpt2lab.checkpoints.opening import without_padding
 from gpt2lab.checkpoints.torch_network import network_of
+from gpt2lab.checkpoints.weights import without_padding
 
 ARGS = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 16, "bias": True, "vocab_size": 384, "dropout": 0.1}
 

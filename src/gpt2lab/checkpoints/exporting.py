@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from gpt2lab.base.errors import BadOption
 from gpt2lab.checkpoints.formats.q8_0 import BLOCK
-from gpt2lab.checkpoints.opening import open_model, without_padding
+from gpt2lab.checkpoints.opening import open_model
 from gpt2lab.checkpoints.provenance import check_replaceable, describe_making
-from gpt2lab.checkpoints.weights import Checkpoint, only_finite
+from gpt2lab.checkpoints.weights import Checkpoint, only_finite, without_padding
 
 ExportFormat = Literal["hf", "gguf", "ctranslate2", "onnx", "llm.c"]
 ExportType = Literal["float32", "float16", "bfloat16", "q8_0", "int8"]

@@ -18,6 +18,7 @@ from gpt2lab.base.errors import BadInput, BadOption, NoSpace, explain_full_disk
 from gpt2lab.base.files import read_json, whole_file, write_json
 from gpt2lab.base.progress import Bar, progress_bar
 from gpt2lab.checkpoints.config_file import config_from_json
+from gpt2lab.tokens.tokenizer_files import TOKENIZER_FILES
 
 HUB = "hub:"
 """What a name starts with that is not to be taken for a path."""
@@ -69,10 +70,9 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 _HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 _CONFIG = "config.json"
-_TOKENIZERS = ("merges.txt", "vocab.bpe", "tokenizer.json", "tokenizer.tiktoken")
 _SMALL_FILES = (
     *("vocab.json", "encoder.json", "tokenizer_config.json", "generation_config.json", "provenance.json"),
-    *_TOKENIZERS,
+    *TOKENIZER_FILES,
 )
 # The first of these that a repository has is taken: one file, or an index and its shards.
 _WEIGHTS = (
@@ -352,7 +352,7 @@ def _left_by_others(name: str, commit: str) -> dict[str, _File]:
     folder = _cache_of(name) / "snapshots" / commit
     links = [path for path in folder.iterdir() if path.is_symlink() and path.exists()] if folder.is_dir() else []
     present = {path.name: _File(path.readlink().name, None) for path in links}
-    if not any(file in present for file in _TOKENIZERS):
+    if not any(file in present for file in TOKENIZER_FILES):
         return {}
     try:
         return _wanted(name, present)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.checkpoints.formats.hugging_face import write_hugging_face
-from gpt2lab.checkpoints.opening import open_model, without_padding
+from gpt2lab.checkpoints.opening import open_model
 from gpt2lab.checkpoints.provenance import check_replaceable, describe_making
-from gpt2lab.checkpoints.weights import FloatType, only_finite
+from gpt2lab.checkpoints.weights import FloatType, only_finite, without_padding
 from gpt2lab.tokens.tokenizer_files import find_tokenizer
 
 MADE_BY = "gpt2lab import"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gpt2lab.base.errors import BadInput, BadOption
-from gpt2lab.checkpoints.weights import Checkpoint, StoredTensor
+from gpt2lab.checkpoints.weights import Checkpoint
 from gpt2lab.tokens.bpe import gpt2_tokenizer
 
 _NANOGPT_CHECKPOINT = "ckpt.pt"
@@ -99,26 +99,3 @@ def _with_tokenizer(checkpoint: Checkpoint) -> Checkpoint:
         f"It has no tokenizer; GPT-2's was taken, as its vocabulary is {checkpoint.config.vocab_size:,} ids.",
         tokenizer=gpt2_tokenizer(),
     )
-
-
-def without_padding(checkpoint: Checkpoint) -> Checkpoint:
-    """The same model without the rows of `wte` (and of an untied head) that stand for no token of its tokenizer."""
-    from dataclasses import replace
-
-    ids = checkpoint.required_tokenizer().vocab_size
-    padded = checkpoint.config.vocab_size
-    if padded == ids:
-        return checkpoint
-    tensors = {
-        name: _first_rows(tensor, ids) if name in ("wte.weight", "lm_head.weight") else tensor
-        for name, tensor in checkpoint.tensors.items()
-    }
-    return checkpoint.noted(
-        f"Its vocabulary had {padded:,} rows for {ids:,} ids; the {padded - ids:,} rows without a token were left out.",
-        config=replace(checkpoint.config, vocab_size=ids),
-        tensors=tensors,
-    )
-
-
-def _first_rows(tensor: StoredTensor, count: int) -> StoredTensor:
-    return tensor.mapped(lambda array: array[:count], (count, *tensor.shape[1:]))

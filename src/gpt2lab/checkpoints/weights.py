@@ -135,6 +135,27 @@ def only_finite(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, tensors={name: checked(name, tensor) for name, tensor in checkpoint.tensors.items()})
 
 
+def without_padding(checkpoint: Checkpoint) -> Checkpoint:
+    """The same model without the rows of `wte` (and of an untied head) that stand for no token of its tokenizer."""
+    ids = checkpoint.required_tokenizer().vocab_size
+    padded = checkpoint.config.vocab_size
+    if padded == ids:
+        return checkpoint
+    tensors = {
+        name: _first_rows(tensor, ids) if name in ("wte.weight", "lm_head.weight") else tensor
+        for name, tensor in checkpoint.tensors.items()
+    }
+    return checkpoint.noted(
+        f"Its vocabulary had {padded:,} rows for {ids:,} ids; the {padded - ids:,} rows without a token were left out.",
+        config=replace(checkpoint.config, vocab_size=ids),
+        tensors=tensors,
+    )
+
+
+def _first_rows(tensor: StoredTensor, count: int) -> StoredTensor:
+    return tensor.mapped(lambda array: array[:count], (count, *tensor.shape[1:]))
+
+
 def published_shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
     """The tensors of a GPT-2 in the published names, orientation and order."""
     d, v = config.n_embd, config.vocab_size

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.base.progress import progress_bar
+from gpt2lab.checkpoints.formats.q8_0 import BLOCK
 from gpt2lab.evaluate.oracles import OracleKind, RecordedLogits, RecordedRanks, find_oracles, read_logits, read_ranks
 from gpt2lab.generate.language_model import LanguageModel
 from gpt2lab.model.gpt2 import GPT2
@@ -43,7 +44,6 @@ _POSITIONS_AT_A_TIME = 64  # of a text: their logits are 26 MB in float64
 _ROUNDING = 0.5e-5
 _SHOWN_TOP = 10
 _MEASURABLE = 0.01  # probabilities from here on were recorded to 0.05% or better
-_Q8_BLOCK = 32
 
 
 @dataclass(frozen=True)
@@ -231,9 +231,9 @@ def _unchanged(weight: Tensor, dtype: torch.dtype) -> bool:
 
 def _from_q8(weight: Tensor) -> bool:
     """Whether each 32 numbers in a row are whole multiples, up to 127, of a common step."""
-    if weight.shape[1] % _Q8_BLOCK:
+    if weight.shape[1] % BLOCK:
         return False
-    blocks = weight.reshape(-1, _Q8_BLOCK)
+    blocks = weight.reshape(-1, BLOCK)
     # The step is the largest over 127, rounded to float16, so that the largest is 127 steps.
     in_steps = blocks * (127 / blocks.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny))
     return bool((in_steps - in_steps.round()).abs().max() < 1e-3)

@@ -30,6 +30,8 @@ from gpt2lab.tokens.bpe import (
 GPT2 = "gpt2"
 """The name that stands for the published tokenizer."""
 MERGES_FILES = ("merges.txt", "vocab.bpe")
+TOKENIZER_FILES = (*MERGES_FILES, "tokenizer.json", "tokenizer.tiktoken")
+"""Any of these alone is a tokenizer."""
 VOCABULARY_FILES = ("vocab.json", "encoder.json")
 
 

@@ -134,11 +134,17 @@ def _check_same_run(recipe: Recipe, folders: Sequence[TokenFolder], out: Path, a
         raise BadOption(f"{out}: {', '.join(fixed)}: can't change within a run. Choose another --out.")
     say(f"{out}: going on with a changed recipe: {', '.join(changed)}.")
     steps = recipe_from_json(read_json(out / "recipe.json"), str(out / "recipe.json")).steps
-    resolved = replace(recipe, steps=steps, minutes=0.0) if recipe.minutes else recipe
+    resolved = _with_steps(recipe, steps) if recipe.minutes else recipe
     write_json(out / "recipe.json", recipe_to_json(resolved))
     changes = [*before.get("changes", ()), {"date": datetime.now(UTC).isoformat(timespec="seconds"), "keys": changed}]
     write_json(out / "run.json", before | {"asked": recipe_to_json(recipe), "changes": changes})
     (out / "summary.json").unlink(missing_ok=True)  # a finished run goes on, too
+
+
+def _with_steps(recipe: Recipe, steps: int) -> Recipe:
+    """A recipe of minutes as one of steps; few steps have a shorter warm-up."""
+    schedule = replace(recipe.schedule, warmup_steps=min(recipe.schedule.warmup_steps, steps // 5))
+    return replace(recipe, steps=steps, minutes=0.0, schedule=schedule)
 
 
 def _shard_hashes(folders: Sequence[TokenFolder]) -> list[list[str]]:
@@ -187,8 +193,7 @@ class _Run:
         recipe = self.asked
         if recipe.minutes:
             steps = self._steps_in(recipe.minutes * 60)
-            schedule = replace(recipe.schedule, warmup_steps=min(recipe.schedule.warmup_steps, steps // 5))
-            recipe = replace(recipe, steps=steps, minutes=0.0, schedule=schedule)
+            recipe = _with_steps(recipe, steps)
             self._fresh()
         write_json(
             self.out / "run.json",

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from gpt2lab.base.errors import BadOption
 from gpt2lab.base.files import whole_folder, write_json
-from gpt2lab.checkpoints.opening import without_padding
 from gpt2lab.checkpoints.provenance import PROVENANCE
-from gpt2lab.checkpoints.weights import FLOAT_TYPES, TRANSPOSED, Checkpoint, StoredTensor, only_finite
+from gpt2lab.checkpoints.weights import FLOAT_TYPES, TRANSPOSED, Checkpoint, StoredTensor, only_finite, without_padding
 from gpt2lab.tokens.bpe import END_OF_TEXT
 
 

@@ -16,12 +16,11 @@ from gpt2lab.checkpoints.provenance import PROVENANCE, read_provenance
 from gpt2lab.checkpoints.safetensors_files import map_safetensors, write_safetensors
 from gpt2lab.checkpoints.weights import Checkpoint, StoredTensor, check_tensors, head_is_tied
 from gpt2lab.tokens.bpe import ByteLevelBPE
-from gpt2lab.tokens.tokenizer_files import added_tokens, load_tokenizer
+from gpt2lab.tokens.tokenizer_files import TOKENIZER_FILES, added_tokens, load_tokenizer
 
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 OLDER_WEIGHTS, OLDER_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 _BUFFERS = (".attn.bias", ".attn.masked_bias")  # causal masks that older files carry
-_TOKENIZER_FILES = ("merges.txt", "vocab.bpe", "tokenizer.json", "tokenizer.tiktoken")
 
 
 def is_hugging_face_folder(path: Path) -> bool:
@@ -69,7 +68,7 @@ def _published(where: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, St
 
 
 def _tokenizer(folder: Path, vocab_size: int) -> ByteLevelBPE | None:
-    if not any((folder / name).exists() for name in _TOKENIZER_FILES):
+    if not any((folder / name).exists() for name in TOKENIZER_FILES):
         return None
     tokenizer = load_tokenizer(folder, without_added=True)
     if tokenizer.vocab_size > vocab_size:

@@ -27,9 +27,8 @@ from numpy.typing import NDArray
 from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.base.files import whole_file, whole_folder, write_json
 from gpt2lab.checkpoints.config_file import config_to_json
-from gpt2lab.checkpoints.opening import without_padding
 from gpt2lab.checkpoints.provenance import PROVENANCE
-from gpt2lab.checkpoints.weights import FLOAT_TYPES, Checkpoint, only_finite
+from gpt2lab.checkpoints.weights import FLOAT_TYPES, Checkpoint, only_finite, without_padding
 from gpt2lab.model.config import GPT2Config
 
 GRAPH, WEIGHTS = "model.onnx", "model.onnx_data"
