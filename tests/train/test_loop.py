@@ -225,6 +225,15 @@ def test_minutes_become_steps_once_and_are_saved(recipe, tokens_folder, tmp_path
     assert gpt2lab.train(replace(recipe, minutes=0.02), tokens_folder, out).steps == summary.steps
 
 
+def test_a_changed_recipe_of_minutes_keeps_its_steps_and_warm_up(recipe, tokens_folder, tmp_path):
+    timed = replace(recipe, minutes=0.02, schedule=replace(recipe.schedule, warmup_steps=10**6))
+    gpt2lab.train(timed, tokens_folder, tmp_path / "run")
+    before = json.loads((tmp_path / "run/recipe.json").read_text())
+    assert before["schedule"]["warmup_steps"] == before["steps"] // 5
+    gpt2lab.train(replace(timed, seed=1), tokens_folder, tmp_path / "run", allow_change=True)
+    assert json.loads((tmp_path / "run/recipe.json").read_text()) == before | {"seed": 1}
+
+
 def test_a_vocabulary_larger_than_the_models_is_refused(recipe, tokens_folder, tmp_path):
     small = replace(recipe, model=replace(recipe.model, vocab_size=300))
     with pytest.raises(BadOption, match="the tokens have 320 ids, the model's vocabulary only 300"):

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.base.files import whole_file
-from gpt2lab.checkpoints.weights import FLOAT_TYPES, StoredTensor
+from gpt2lab.checkpoints.weights import FLOAT_TYPES, StoredTensor, raw_bytes
 
 _NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _FLOATS = {short: name for name, short in _NAMES.items()}
@@ -45,13 +44,13 @@ def _stored(path: Path, mapped: mmap.mmap, start: int, name: str, entry: dict[st
     shape, dtype = tuple(entry["shape"]), _FLOATS.get(entry["dtype"], entry["dtype"])
     begin = start + entry["data_offsets"][0]
 
-    def read() -> NDArray[Any]:
-        if dtype not in FLOAT_TYPES:
-            raise BadInput(f"{path}: {name} is of {dtype}, which is no type of weights.")
-        array = np.frombuffer(mapped, FLOAT_TYPES[dtype], int(np.prod(shape)), begin).reshape(shape)
-        return array if array.flags.aligned else array.copy()
+    if dtype in FLOAT_TYPES:
+        return StoredTensor.at(mapped, dtype, shape, begin)
 
-    return StoredTensor(shape, dtype, read)
+    def refuse() -> NDArray[Any]:
+        raise BadInput(f"{path}: {name} is of {dtype}, which is no type of weights.")
+
+    return StoredTensor(shape, dtype, refuse)
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, StoredTensor]) -> None:
@@ -72,4 +71,4 @@ def write_safetensors(path: Path, tensors: Mapping[str, StoredTensor]) -> None:
     with whole_file(path) as handle:
         handle.write(struct.pack("<Q", len(text)) + text)
         for tensor in tensors.values():
-            handle.write(np.ascontiguousarray(tensor.read()).reshape(-1).view(np.uint8).data)
+            handle.write(raw_bytes(tensor.read()))

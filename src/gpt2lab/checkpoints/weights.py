@@ -4,8 +4,10 @@ Every format is brought to one layout, that of the published files: names withou
 matrices of attention and MLP as [in, out], the head left out where it is tied to `wte.weight`.
 """
 
+import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,6 +63,16 @@ class StoredTensor:
         """An array that is in memory already."""
         return cls(array.shape, array.dtype.name, lambda: array)
 
+    @classmethod
+    def at(cls, mapped: mmap.mmap, dtype: str, shape: tuple[int, ...], offset: int) -> "StoredTensor":
+        """A tensor of one of FLOAT_TYPES in a mapped file, from byte `offset`: a view, or a copy where it is askew."""
+
+        def read() -> NDArray[Any]:
+            array = np.frombuffer(mapped, FLOAT_TYPES[dtype], prod(shape), offset).reshape(shape)
+            return array if array.flags.aligned else array.copy()
+
+        return cls(shape, dtype, read)
+
     def mapped(self, change: Callable[[NDArray[Any]], NDArray[Any]], shape: tuple[int, ...]) -> "StoredTensor":
         """The tensor that `change` will make of this one, of shape `shape`, when it is read."""
         return StoredTensor(shape, self.dtype, lambda: change(self.read()))
@@ -115,6 +127,11 @@ class Checkpoint:
         if self.tokenizer is None:
             raise BadInput(f"{self.where}: has no tokenizer; import it with --tokenizer (gpt2, or a folder with one).")
         return self.tokenizer
+
+
+def raw_bytes(array: NDArray[Any]) -> memoryview:
+    """The bytes of an array, row by row, for a file to write; a copy only where it is not laid out so."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def only_finite(checkpoint: Checkpoint) -> Checkpoint:

@@ -172,15 +172,14 @@ def stored_tensor(file: GGUFFile, name: str) -> StoredTensor:
     if end > len(data):
         raise BadInput(f"{path}: cut short: {name} ends at byte {end:,}, the file at {len(data):,}. Fetch it again.")
 
-    def read_floats() -> NDArray[Any]:
-        array = np.frombuffer(data, FLOAT_TYPES[dtype], prod(shape), start).reshape(shape)
-        return array if array.flags.aligned else array.copy()
+    if dtype != "q8_0":
+        return StoredTensor.at(data, dtype, shape, start)
 
     def read_q8_0() -> NDArray[Any]:
         packed = np.frombuffer(data, np.uint8, end - start, start)
         return unpack_q8_0(packed.reshape(-1, BLOCK_BYTES), shape)
 
-    return StoredTensor(shape, dtype, read_q8_0 if dtype == "q8_0" else read_floats)
+    return StoredTensor(shape, dtype, read_q8_0)
 
 
 def hold_the_same(file: GGUFFile, name: str, other: str) -> bool:

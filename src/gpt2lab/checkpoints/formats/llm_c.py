@@ -8,12 +8,9 @@ llm.c's `train_gpt2.py` (`write_model`, `write_tokenizer`) and `train_gpt2.c` ar
 
 import mmap
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.base.files import whole_folder, write_json
@@ -26,6 +23,7 @@ from gpt2lab.checkpoints.weights import (
     check_tensors,
     only_finite,
     published_shapes,
+    raw_bytes,
 )
 from gpt2lab.model.config import GPT2Config, parameter_count
 from gpt2lab.tokens.bpe import END_OF_TEXT, ByteLevelBPE
@@ -90,7 +88,7 @@ def read_llm_c(path: Path) -> Checkpoint:
     offset = _HEADER.size
     for name in _order(config.n_layer):
         shape = shapes[name][::-1] if name.endswith(TRANSPOSED) else shapes[name]
-        tensor = StoredTensor(shape, dtype, _reading(mapped, FLOAT_TYPES[dtype], shape, offset))
+        tensor = StoredTensor.at(mapped, dtype, shape, offset)
         tensors[name] = tensor.transposed() if name.endswith(TRANSPOSED) else tensor
         offset += tensor.size * itemsize
         if name == "wte.weight":
@@ -124,12 +122,6 @@ def _read_header(path: Path, header: tuple[int, ...]) -> tuple[GPT2Config, str, 
     return config, _VERSIONS[version], rows
 
 
-def _reading(
-    mapped: mmap.mmap, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int
-) -> Callable[[], NDArray[Any]]:
-    return lambda: np.frombuffer(mapped, dtype, int(np.prod(shape)), offset).reshape(shape)
-
-
 def write_llm_c(
     path: Path, checkpoint: Checkpoint, dtype: str = "float32", provenance: Mapping[str, Any] | None = None
 ) -> None:
@@ -152,9 +144,9 @@ def write_llm_c(
             handle.write(_HEADER.pack(LLM_C_MAGIC, version, *counts, *[0] * (256 - 8)))
             for name in _order(config.n_layer):
                 array = tensors[name].read()
-                _write(handle, array.T if name.endswith(TRANSPOSED) else array)
+                handle.write(raw_bytes(array.T if name.endswith(TRANSPOSED) else array))
                 if name == "wte.weight":
-                    _write(handle, np.zeros((rows - config.vocab_size, config.n_embd), FLOAT_TYPES[dtype]))
+                    handle.write(bytes((rows - config.vocab_size) * config.n_embd * FLOAT_TYPES[dtype].itemsize))
         with (folder / TOKENIZER).open("wb") as handle:
             _write_tokenizer(handle, tokenizer)
         if provenance is not None:
@@ -177,10 +169,6 @@ def _check_expressible(checkpoint: Checkpoint) -> None:
         raise BadInput(
             f"{checkpoint.where}: has a token of {longest} bytes; llm.c's tokenizer file holds up to {_LONGEST_TOKEN}."
         )
-
-
-def _write(handle: IO[bytes], array: NDArray[Any]) -> None:
-    handle.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def _write_tokenizer(handle: IO[bytes], tokenizer: ByteLevelBPE) -> None:

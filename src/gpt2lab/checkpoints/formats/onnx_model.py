@@ -28,7 +28,7 @@ from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.base.files import whole_file, whole_folder, write_json
 from gpt2lab.checkpoints.config_file import config_to_json
 from gpt2lab.checkpoints.provenance import PROVENANCE
-from gpt2lab.checkpoints.weights import FLOAT_TYPES, Checkpoint, only_finite, without_padding
+from gpt2lab.checkpoints.weights import FLOAT_TYPES, Checkpoint, only_finite, raw_bytes, without_padding
 from gpt2lab.model.config import GPT2Config
 
 GRAPH, WEIGHTS = "model.onnx", "model.onnx_data"
@@ -88,8 +88,7 @@ def _write_graph(folder: Path, checkpoint: Checkpoint, dtype: str) -> None:
             for key, value in (("location", WEIGHTS), ("offset", handle.tell()), ("length", length)):
                 entry.external_data.add(key=key, value=str(value))
             proto.initializer.append(entry)
-            array = np.ascontiguousarray(tensor.read())
-            handle.write(array.reshape(-1).view(np.uint8).data)
+            handle.write(raw_bytes(tensor.read()))
     model = helper.make_model(
         proto, producer_name="gpt2lab", ir_version=_IR_VERSION, opset_imports=[helper.make_opsetid("", _OPSET)]
     )
