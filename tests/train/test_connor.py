@@ -208,9 +208,9 @@ def test_a_file_that_is_none_of_his_is_refused(tmp_path):
         find_recipe(f"connor:{tmp_path / 'absent.json'}")
     with pytest.raises(BadOption, match=r"his\.json: a recipe must be an object"):
         find_recipe(f"connor:{write_file(tmp_path, [1])}")
-    with pytest.raises(BadOption, match="no size '1.5B'; the sizes are 117M"):
+    with pytest.raises(BadOption, match=r"no size '1\.5B'; the sizes are 117M"):
         find_recipe("connor:1.5B")
-    with pytest.raises(BadOption, match="unknown key n_vocab"):
+    with pytest.raises(BadOption, match="unknown key attn_dropout"):
         find_recipe(str(write_file(tmp_path, ALL_FILES)))
 
 
@@ -314,7 +314,7 @@ def test_loss_and_gradients_under_table_dropout_are_those_of_his_model_written_o
         )
         losses.append(plain_loss(weights, network.config, batch[0][rows], batch[1][rows], wpe, wte) / 2)
     sum(losses).backward()
-    assert result.loss == pytest.approx(float(sum(losses)), rel=1e-6)
+    assert result.loss == pytest.approx(float(sum(losses).detach()), rel=1e-6)
     for name, parameter in network.named_parameters():
         torch.testing.assert_close(weights[name].detach() - parameter, weights[name].grad, atol=2e-7, rtol=1e-4)
     for name in ("wte.weight", "wpe.weight"):
@@ -331,7 +331,7 @@ def test_table_dropout_ends_with_the_step():
     network.eval()
     weights = {name: each.detach() for name, each in network.named_parameters()}
     plain = plain_loss(weights, network.config, *batch[:2], weights["wpe.weight"], weights["wte.weight"])
-    assert float(network.loss(*batch[:2])) == pytest.approx(float(plain), rel=1e-6)
+    assert float(network.loss(*batch[:2]).detach()) == pytest.approx(float(plain), rel=1e-6)
     network.wte.weight.data.zero_()  # still the parameter itself, and the dropout of the sum is there again
     assert network.dropout.p == 0.3
     with pytest.raises(IndexError):
@@ -350,6 +350,7 @@ def test_table_dropout_in_short_types_and_with_averaged_weights_is_nearly_that_o
 
 @pytest.mark.interop
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch itself, on loading its compiler
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # which the compiler itself looks at, and hides
 def test_a_compiled_step_drops_the_same_numbers():
     if shutil.which("c++") is None:
         pytest.skip("no C++ compiler here, which torch.compile needs")
@@ -461,7 +462,7 @@ def test_the_learning_rate_is_that_of_his_formula(size):
 
 
 def test_adamw_is_that_of_tensorflows_contrib_on_every_variable():
-    """Decay of lr * weight_decay before the update; epsilon is added before v's correction there, which is below 1e-5."""
+    """Decay of lr * weight_decay before the update. Epsilon is added before v's correction there: no matter at 1e-9."""
     recipe = connor("nano", 300)
     config = replace(recipe.optimizer, weight_decay=0.5)
     network = GPT2(replace(recipe.model, n_layer=1, n_embd=8))
@@ -475,7 +476,7 @@ def test_adamw_is_that_of_tensorflows_contrib_on_every_variable():
         for group in optimizer.param_groups:
             group["lr"] = lr
         for name, parameter in network.named_parameters():
-            gradient = torch.randn(parameter.shape, generator=generator) * 1e-3
+            gradient = torch.randn(parameter.shape, generator=generator)
             parameter.grad, g = gradient, gradient.double()
             variables[name] -= lr * 0.5 * variables[name]
             first[name] = 0.9 * first[name] + 0.1 * g

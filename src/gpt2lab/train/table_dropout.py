@@ -14,7 +14,7 @@ def dropped_tables(network: GPT2) -> Iterator[None]:
 
     Each number of `wpe` and `wte` is dropped or not once, when the context is entered, for all places that look it up,
     and for a head that is tied to `wte`; there is then no dropout of the sum (ConnorJL/GPT2, `models/gpt2/gpt2.py`).
-    Gradients reach the tables through the masks. Of each table two copies are held until then.
+    Gradients reach the tables through the masks. Masks and dropped tables are held until then.
     """
     tables = [(embedding, embedding.weight) for embedding in (network.wpe, network.wte)]
     rate, network.dropout.p = network.dropout.p, 0.0
