@@ -162,6 +162,7 @@ def test_other_values_that_his_code_knows(tmp_path, change, check):
         ({"n_head": 7}, r"n_embd = 768 can't be divided among n_head = 7"),
         ({"lr": 0}, r"lr = 0\.0: must be above 0"),
         ({"lr": math.nan}, r"lr = nan: must be above 0"),
+        ({"lr": 10**400}, r"lr = inf: must be above 0 and finite"),
         ({"epsilon": -1e-9}, r"epsilon = -1e-09: must be at least 0"),
         ({"embed_dropout": 1.0}, r"embed_dropout = 1\.0: must be at least 0 and below 1"),
         ({"beta2": True}, r"beta2 = True must be of type float"),

@@ -299,7 +299,7 @@ def _value_from_json(wanted: Any, value: Any, what: str) -> Any:
             raise BadOption(f"{what} must be a list.")
         return tuple(_value_from_json(typing.get_args(wanted)[0], each, what) for each in value)
     if wanted is float and type(value) is int:
-        return float(value)
+        return float(value) if abs(value) < 2**1023 else math.inf
     if type(value) is not wanted:
         raise BadOption(f"{what} must be of type {wanted.__name__}.")
     return value
