@@ -143,7 +143,7 @@ def test_importing_the_package_does_not_import_torch():
 def test_the_api_reads_like_the_command_line():
     code = """
 import inspect, gpt2lab
-from gpt2lab.train.recipe import laptop
+from gpt2lab.train.recipes import laptop
 from gpt2lab.evaluate.evaluation import Evaluation
 assert list(inspect.signature(gpt2lab.train).parameters)[:3] == ["recipe", "tokens", "out"]
 assert list(inspect.signature(gpt2lab.evaluate).parameters)[:3] == ["model", "data", "out"]

@@ -1,7 +1,7 @@
 """gpt2lab: GPT-2, whole. The Python API reads like the command line.
 
     import gpt2lab
-    from gpt2lab.train.recipe import laptop
+    from gpt2lab.train.recipes import laptop
 
     gpt2lab.train(laptop("nano", vocab_size=4096), tokens="tokens/", out="runs/mine")
     model = gpt2lab.load("runs/mine/model")

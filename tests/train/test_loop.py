@@ -25,7 +25,8 @@ from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.train.checkpointing import checkpoints
 from gpt2lab.train.loop import Diverged
 from gpt2lab.train.optimizers.groups import make_optimizer
-from gpt2lab.train.recipe import OptimizerConfig, ScheduleConfig, find_recipe, recipe_from_json
+from gpt2lab.train.recipe import OptimizerConfig, ScheduleConfig, recipe_from_json
+from gpt2lab.train.recipes import find_recipe
 
 STEPS = 60
 SCRIPT = Path(__file__).with_name("small_run.py")

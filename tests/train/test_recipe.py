@@ -10,13 +10,10 @@ from gpt2lab.train.recipe import (
     DataConfig,
     ScheduleConfig,
     changed_keys,
-    find_recipe,
-    laptop,
-    modern,
-    paper,
     recipe_from_json,
     recipe_to_json,
 )
+from gpt2lab.train.recipes import find_recipe, laptop, modern, paper
 from gpt2lab.train.schedule import learning_rate_share
 
 
@@ -95,7 +92,7 @@ def test_a_wrong_key_or_value_is_named(change, words):
 
 
 def test_a_missing_key_is_named():
-    with pytest.raises(BadOption, match="'model'"):
+    with pytest.raises(BadOption, match=r"mine\.json: the key model is missing"):
         recipe_from_json({"name": "x"}, "mine.json")
 
 

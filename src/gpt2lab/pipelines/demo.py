@@ -30,7 +30,8 @@ from gpt2lab.pipelines.pydoc_site import collect_links, pydoc_site
 from gpt2lab.tokens.shards import TokensInfo, is_held_out
 from gpt2lab.tokens.tokenize import tokenize
 from gpt2lab.train.loop import RunSummary, train
-from gpt2lab.train.recipe import Recipe, laptop
+from gpt2lab.train.recipe import Recipe
+from gpt2lab.train.recipes import laptop
 from gpt2lab.train.report import write_run_report
 from gpt2lab.webtext.build import BuildOptions, BuildReport, build
 from gpt2lab.webtext.crawl.fetch import FetchOptions, fetch, read_links

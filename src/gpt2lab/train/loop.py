@@ -53,6 +53,7 @@ from gpt2lab.train.data import (
     training_counts,
     training_loader,
 )
+from gpt2lab.train.initialization import initialize
 from gpt2lab.train.metrics import MetricsLog, read_metrics
 from gpt2lab.train.optimizers.groups import make_optimizer
 from gpt2lab.train.recipe import Recipe, changed_keys, recipe_from_json, recipe_to_json
@@ -70,6 +71,7 @@ FIXED_IN_A_RUN = (
     "optimizer.name",
     "optimizer.beta1",
     "step.weight",
+    "initialization.",
 )
 """Changed, what was saved would not fit: weights, optimizer's state, the place in the data."""
 
@@ -173,7 +175,7 @@ class _Run:
     def _fresh(self) -> None:
         """A new network and optimizer, as the seed says."""
         self.network = GPT2(self.asked.model)
-        self.network.initialize(torch.Generator().manual_seed(self.asked.seed))
+        initialize(self.network, self.asked.initialization, torch.Generator().manual_seed(self.asked.seed))
         self.network.to(training_device())
         self.optimizer = make_optimizer(self.network, self.asked.optimizer)
         self.step = TrainingStep(self.asked, self.network, self.optimizer)

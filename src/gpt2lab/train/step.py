@@ -24,6 +24,7 @@ from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.model.loss import summed_cross_entropy
 from gpt2lab.tokens.sequences import IGNORED
 from gpt2lab.train.recipe import Recipe, StepConfig
+from gpt2lab.train.table_dropout import dropped_tables
 
 FIRST_LOSS_SCALE, STEPS_TO_DOUBLE = 2.0**16, 2000
 NORMS_REMEMBERED, NORMS_TO_JUDGE = 50, 20
@@ -128,7 +129,7 @@ class TrainingStep:
             rows = slice(start, start + rows_at_once)
             inputs, targets, documents = (None if each is None else each[rows].to(self.device) for each in batch)
             assert targets is not None
-            with autocast(self.recipe.step, self.device):
+            with autocast(self.recipe.step, self.device), self._tables():
                 hidden = self._hidden(inputs, documents_BT=documents)
                 objective, part_nats = summed_cross_entropy(
                     hidden, self.network.head_weight, targets, self.recipe.step.z_loss
@@ -136,6 +137,9 @@ class TrainingStep:
             (objective * scale).backward()  # type: ignore[no-untyped-call]
             nats += part_nats
         return float(nats) / counted
+
+    def _tables(self) -> AbstractContextManager[None]:
+        return dropped_tables(self.network) if self.recipe.step.table_dropout else nullcontext()
 
     @property
     def _loss_scale(self) -> float:
