@@ -96,7 +96,7 @@ def test_adafactor_without_momentum_holds_less_than_10_mib_for_the_largest_gpt2_
 
 
 MEASURED = """
-import resource, sys
+from pathlib import Path
 import torch
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.train import loop
@@ -110,13 +110,15 @@ step = loop.TrainingStep(recipe, network, make_optimizer(network, recipe.optimiz
 for number in range(2):
     tokens = torch.randint(0, 4096, (16, 257))
     step.take(number, (tokens[:, :-1], tokens[:, 1:], None))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, estimate_memory(recipe).total)
+lines = Path("/proc/self/status").read_text().splitlines()  # getrusage would tell the parent's peak, too
+print(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024, estimate_memory(recipe).total)
 """
 
 
+@pytest.mark.interop  # for its time
 def test_the_estimate_of_a_run_is_near_its_peak_and_rather_above():
     if not sys.platform.startswith("linux"):
-        pytest.skip("peaks are in other units elsewhere")
+        pytest.skip("only Linux tells the peak of a process alone")
     done = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, text=True, check=True)
     peak, estimate = map(int, done.stdout.split())
     assert 0.95 * peak < estimate < 1.2 * peak
@@ -178,15 +180,6 @@ def test_a_run_that_does_not_fit_is_refused_with_what_would_and_one_that_goes_on
     assert "--step.activation-checkpointing --allow-change" in capsys.readouterr().err
 
 
-def test_the_command_line_refuses_what_no_machine_holds(tokens_folder, tmp_path):
-    command = [sys.executable, "-m", "gpt2lab", "train", str(tokens_folder), "--out", str(tmp_path / "run")]
-    done = subprocess.run([*command, "--batch.sequences", "1000000"], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: batch.sequences = 1000000: this run needs about ")
-    assert "What fits, with about" in done.stderr
-    assert done.stderr.count("\n") == 1
-
-
 LIMITED = """
 import resource, sys
 sys.path.insert(0, sys.argv[3])
@@ -196,16 +189,14 @@ torch.set_num_threads(1)
 from tests.train.small_run import small_recipe
 import gpt2lab
 from gpt2lab.base.errors import UserError
-from gpt2lab.train.checkpointing import checkpoints
 from gpt2lab.train import loop
+import torch.utils.tensorboard.writer  # what is imported later would meet the limit
 tokens, out = sys.argv[1:3]
-recipe = small_recipe(320, 400)
-gpt2lab.train(replace(recipe, steps=8), tokens, out)
+recipe = small_recipe(320, 9)
 limit = psutil.Process().memory_info().vms + int(sys.argv[4]) * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-large = replace(recipe, batch=replace(recipe.batch, sequences=4096), steps=9)
 try:
-    gpt2lab.train(large, tokens, out + "2")
+    gpt2lab.train(replace(recipe, batch=replace(recipe.batch, sequences=4096)), tokens, out)
 except UserError as error:
     print(type(error).__name__, error)
 """
@@ -215,9 +206,9 @@ def test_memory_that_runs_out_in_a_run_is_one_line_with_what_to_do(tokens_folder
     """A real process under a real limit on its address space."""
     if not sys.platform.startswith("linux"):
         pytest.skip("address space is limited on Linux only")
-    arguments = [str(tokens_folder), str(tmp_path / "run"), str(sys.path[0]), "150"]
+    arguments = [str(tokens_folder), str(tmp_path / "run"), str(sys.path[0]), "400"]
     done = subprocess.run([sys.executable, "-c", LIMITED, *arguments], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(f"NoMemory {tmp_path}/run2: the memory of cpu ran out")
+    assert done.stdout.startswith(f"NoMemory {tmp_path}/run: the memory of cpu ran out")
     assert "The last good state is the start. Free some memory" in done.stdout
 
 
@@ -233,9 +224,11 @@ def test_memory_that_runs_out_in_a_run_is_one_line_with_what_to_do(tokens_folder
 def test_every_devices_word_for_no_memory_is_understood(error, tmp_path):
     (tmp_path / "checkpoints/step-00000007").mkdir(parents=True)
     (tmp_path / "checkpoints/step-00000007/state.json").write_text("{}")
-    with pytest.raises(NoMemory, match=r"The last good state is .*step-00000007\. Free some memory, then"):
-        with explain_no_memory(recipe_of(), CPU, tmp_path):
-            raise error
-    with pytest.raises(RuntimeError, match="shape"):
-        with explain_no_memory(recipe_of(), CPU, tmp_path):
-            raise RuntimeError("shape '[3]' is invalid")
+    words = r"The last good state is .*step-00000007\. Free some memory, then"
+    with pytest.raises(NoMemory, match=words), explain_no_memory(recipe_of(), CPU, tmp_path):
+        raise error
+
+
+def test_other_errors_stay_what_they_are(tmp_path):
+    with pytest.raises(RuntimeError, match="shape"), explain_no_memory(recipe_of(), CPU, tmp_path):
+        raise RuntimeError("shape '[3]' is invalid")

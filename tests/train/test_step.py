@@ -225,7 +225,7 @@ def test_a_compiled_step_with_every_option_is_an_eager_one(recipe):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"precision": "bf16"}, r"step\.precision = 'bf16' must be one of float32, bfloat16, float16"),
+        ({"precision": "bf16"}, r"step\.precision = 'bf16' must be one of auto, float32, bfloat16"),
         ({"z_loss": -1.0}, r"step\.z_loss = -1\.0"),
         ({"skip_outliers": 0.5}, r"step\.skip_outliers = 0\.5: must be above 1"),
         ({"weight_averaging": 1.0}, r"step\.weight_averaging = 1\.0: must be at least 0 and below 1"),

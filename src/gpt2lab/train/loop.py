@@ -278,6 +278,7 @@ class _Run:
                 f"{self.out}: at step {step + 1} the loss is {result.loss} and the gradient's norm"
                 f" {result.gradient_norm}. The last good state is {good[-1] if good else 'the start'}; most likely the"
                 f" learning rate ({' and '.join(str(rate) for rate in sorted(peaks))}) is too high."
+                " Give a lower one and --allow-change to go on from there."
             )
         if result.verdict != "taken":
             say(f"step {step + 1:,} skipped: {result.reason}.")

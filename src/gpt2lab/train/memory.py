@@ -23,8 +23,9 @@ from gpt2lab.train.recipe import OptimizerConfig, Recipe
 
 RUNTIME_BYTES = 350 * 2**20
 """Python, torch and its libraries with nothing to do: 340 MiB on x86 Linux. What an accelerator's takes is unknown."""
-HEAP_SHARE = 0.2
-"""Of activations on a processor, what the C library's heap holds in gaps between them: 0.17 to 0.25 were measured."""
+GAPS = 0.25
+"""Of activations, what lies in gaps between them: the C library's heap was measured to hold 0.14 to 0.28 of them, and
+not to give them back while the backward pass frees activations."""
 STATE_OF_A_STEP_COUNT = 4
 FLOAT = 4
 
@@ -35,38 +36,33 @@ class NoMemory(UserError):
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes of a run's parts where they are largest; they are not all there at once, so `total` is less than the sum."""
+    """Bytes of a run's parts, each at its largest; they are not all there at once, so `total` is less than the sum."""
 
     weights: int
-    gradients: int
     optimizer: int
     """State of the optimizer."""
     average: int
     """The averaged copy of the weights."""
+    earlier_gradients: int
+    """Gradients of earlier micro-batches of the step."""
     activations: int
-    """What the forward pass of one micro-batch keeps for the backward pass."""
+    """What the forward pass of one micro-batch keeps for the backward pass, with gaps, and layers computed again."""
     loss: int
-    """The loss's chunk and its gradients for the hidden states and the head."""
-    backward: int
-    """What the backward pass holds beside activations and gradients, at its start."""
-    embedding: int
-    """Gradients of the token embedding that are added up at the end of the backward pass."""
+    """The loss's chunk and its gradients for the hidden states and the head; or the start of the backward pass."""
+    layer_gradients: int
+    embedding_gradients: int
+    """Those of embedding and head at the end of the backward pass, where a tied matrix has its two and their sum."""
     update: int
-    """What the optimizer holds while it updates a parameter."""
+    """What the optimizer holds while it updates a parameter, the gradients of embedding and head included."""
     runtime: int
 
     @property
     def total(self) -> int:
         """The peak: the fullest of the moments of a step."""
-        moments = (
-            self.earlier_gradients + self.activations + max(self.loss, self.backward),
-            self.gradients + self.embedding,
-            self.gradients + self.update,
-        )
+        backward = self.earlier_gradients + self.activations
+        layers = max(backward, self.layer_gradients)  # made where activations were
+        moments = (backward + self.loss, layers + self.embedding_gradients, layers + self.update)
         return self.runtime + self.weights + self.optimizer + self.average + max(moments)
-
-    earlier_gradients: int
-    """Those of earlier micro-batches of the step."""
 
 
 def estimate_memory(recipe: Recipe, device_type: str = "cpu") -> MemoryEstimate:
@@ -74,46 +70,43 @@ def estimate_memory(recipe: Recipe, device_type: str = "cpu") -> MemoryEstimate:
 
     Compared with measured peaks on a processor (docs/hardware.md); on accelerators it never was.
     """
-    model, on_cpu = recipe.model, device_type == "cpu"
+    model = recipe.model
     tokens = recipe.batch.sequences * model.context_length
     product = 2 if recipe.step.precision in ("bfloat16", "float16") else FLOAT
     weights = parameter_count(model) * FLOAT
     head = model.vocab_size * model.n_embd
+    heads = head if model.tie_word_embeddings else 2 * head
     stream = tokens * model.n_embd * FLOAT
 
     layer = tokens * kept_of_a_layer(recipe, device_type)
-    masks = tokens * model.context_length if recipe.data.document_mask else 0
-    around = stream + tokens * 16 + (stream if model.embd_pdrop else 0) + masks
-    casts = 0 if product == FLOAT else model.n_layer * 12 * model.n_embd**2 * product
-    if recipe.step.activation_checkpointing:
-        activations = around + model.n_layer * stream
-        recomputed = layer + casts // model.n_layer
-    else:
-        activations = around + model.n_layer * layer + casts
-        recomputed = 0
-    if on_cpu:
-        activations += int(HEAP_SHARE * (activations + recomputed))
+    if product != FLOAT:
+        layer += 12 * model.n_embd**2 * product  # autocast's copies of the weights
+    kept = stream + tokens * 16
+    if model.embd_pdrop:
+        kept += stream
+    if recipe.data.document_mask:
+        kept += tokens * model.context_length
+    # Of layers that are computed again about three lie there at a time, as measured: with gradients, and freed too late.
+    kept += model.n_layer * stream + 3 * layer if recipe.step.activation_checkpointing else model.n_layer * layer
 
     chunk = min(tokens, max(1, CHUNK_LOGITS // model.vocab_size)) * model.vocab_size
-    loss = chunk * FLOAT + 2 * stream + head * FLOAT
+    loss = chunk * FLOAT
     if product != FLOAT:
         loss += chunk * product + 2 * head * product
-    # The MLP is widest: gradients of its inside before and after GELU, beside those of the residual stream.
-    backward = head * FLOAT + recomputed + 2 * stream + tokens * 8 * model.n_embd * product
+    # The MLP is widest: gradients of its inside before and after GELU.
+    loss = head * FLOAT + 2 * stream + max(loss, tokens * 8 * model.n_embd * product)
 
-    accumulates, tied = recipe.batch.accumulation > 1, model.tie_word_embeddings
     return MemoryEstimate(
         weights=weights,
-        gradients=weights,
         optimizer=optimizer_state(model, recipe.optimizer),
         average=weights if recipe.step.weight_averaging else 0,
-        activations=activations,
+        earlier_gradients=weights if recipe.batch.accumulation > 1 else 0,
+        activations=int((1 + GAPS) * kept),
         loss=loss,
-        backward=backward,
-        embedding=head * FLOAT * (accumulates + tied) + 3 * stream,
-        update=_update(model, recipe.optimizer),
+        layer_gradients=weights - heads * FLOAT,
+        embedding_gradients=head * FLOAT * (3 if model.tie_word_embeddings else 2),
+        update=heads * FLOAT + _update(model, recipe.optimizer),
         runtime=RUNTIME_BYTES,
-        earlier_gradients=weights if accumulates else 0,
     )
 
 
@@ -158,16 +151,21 @@ def _update(model: GPT2Config, config: OptimizerConfig) -> int:
 def parameter_shapes(model: GPT2Config) -> list[tuple[str, tuple[int, ...]]]:
     """Names and shapes of a network's parameters, in its order."""
     d = model.n_embd
-    matrices = (("attn.c_attn", 3 * d, d), ("attn.c_proj", d, d), ("mlp.c_fc", 4 * d, d), ("mlp.c_proj", d, 4 * d))
+    parts = {
+        "ln_1": (d,),
+        "attn.c_attn": (3 * d, d),
+        "attn.c_proj": (d, d),
+        "ln_2": (d,),
+        "mlp.c_fc": (4 * d, d),
+        "mlp.c_proj": (d, 4 * d),
+    }
     shapes: list[tuple[str, tuple[int, ...]]] = [
         ("wte.weight", (model.vocab_size, d)),
         ("wpe.weight", (model.context_length, d)),
     ]
     for layer in range(model.n_layer):
-        for norm in ("ln_1", "ln_2"):
-            shapes += [(f"h.{layer}.{norm}.weight", (d,)), (f"h.{layer}.{norm}.bias", (d,))]
-        for name, rows, columns in matrices:
-            shapes += [(f"h.{layer}.{name}.weight", (rows, columns)), (f"h.{layer}.{name}.bias", (rows,))]
+        for name, shape in parts.items():
+            shapes += [(f"h.{layer}.{name}.weight", shape), (f"h.{layer}.{name}.bias", shape[:1])]
     shapes += [("ln_f.weight", (d,)), ("ln_f.bias", (d,))]
     return shapes if model.tie_word_embeddings else [*shapes, ("lm_head.weight", (model.vocab_size, d))]
 

@@ -20,9 +20,9 @@ def native_bfloat16(device: torch.device) -> bool:
         capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
     if device.type == "cuda":  # whose list of types has those that it emulates, and which says which these are
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # The types it can hold, which is all an accelerator tells; those that hold bfloat16 and emulate it are few.
-    return torch.bfloat16 in torch.accelerator.get_device_capability(device)["supported_dtypes"]
+    return bool(torch.bfloat16 in torch.accelerator.get_device_capability(device)["supported_dtypes"])
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:
