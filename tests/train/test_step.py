@@ -222,6 +222,13 @@ def test_a_compiled_step_with_every_option_is_an_eager_one(recipe):
     assert ours.gradient_norm == pytest.approx(wanted.gradient_norm, rel=1e-4)
 
 
+def test_without_a_compiler_a_compiled_run_says_so_and_goes_on(recipe, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    step, _ = training_step(replace(recipe, compile=True))
+    assert "no C++ compiler here: training without torch.compile" in capsys.readouterr().err
+    assert step.take(0, batch()).verdict == "taken"
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
