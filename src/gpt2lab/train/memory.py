@@ -338,7 +338,7 @@ def is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     # torch: its allocator on processors, and that of mps
-    words = ("DefaultCPUAllocator", "out of memory", "not enough memory")
+    words = ("DefaultCPUAllocator", "out of memory", "not enough memory", "annot allocate memory")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(each in str(error) for each in words)
 
 
