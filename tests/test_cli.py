@@ -168,6 +168,7 @@ assert callable(gpt2lab.load)
         (["train", "{tokens}", "--out", "{out}", "--recipe", "{bad_recipe}"], "unknown key learning_rate"),
         (["train", "{tokens}", "--out", "{out}", "--recipe", "dream"], "no recipe 'dream'"),
         (["train", "{tokens}", "--out", "{out}", "--model.vocab-size", "300"], "the model's vocabulary only 300"),
+        (["train", "{tokens}", "--out", "{out}", "--batch.sequences", "1000000"], "What fits, with about"),
         (["generate", "{empty}"], "no model in this folder"),
         (["generate", "{empty}", "--temperature", "-1"], "--temperature -1.0"),
         (["evaluate", "{empty}", "{empty}"], "no model in this folder"),

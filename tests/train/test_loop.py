@@ -257,6 +257,15 @@ def test_a_loss_that_is_no_number_stops_the_run_with_its_step(recipe, tokens_fol
         gpt2lab.train(both, tokens_folder, tmp_path / "both")
 
 
+def test_a_run_that_diverged_goes_on_with_the_lower_rate_it_asks_for(recipe, tokens_folder, tmp_path):
+    wild = replace(recipe, optimizer=replace(recipe.optimizer, learning_rate=100.0), steps=400)
+    with pytest.raises(
+        Diverged, match=r"learning rate \(100\.0\) is too high\. Give a lower one and --allow-change to go on"
+    ):
+        gpt2lab.train(wild, tokens_folder, tmp_path / "run")
+    assert gpt2lab.train(replace(recipe, steps=9), tokens_folder, tmp_path / "run", allow_change=True).steps == 9
+
+
 def test_accumulation_gives_the_gradient_of_the_whole_batch(recipe, tokens_folder, tmp_path):
     still = replace(recipe, model=replace(recipe.model, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0), steps=3)
     at_once = replace(still, batch=replace(still.batch, sequences=8, accumulation=1))

@@ -222,10 +222,17 @@ def test_a_compiled_step_with_every_option_is_an_eager_one(recipe):
     assert ours.gradient_norm == pytest.approx(wanted.gradient_norm, rel=1e-4)
 
 
+def test_without_a_compiler_a_compiled_run_says_so_and_goes_on(recipe, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    step, _ = training_step(replace(recipe, compile=True))
+    assert "no C++ compiler here: training without torch.compile" in capsys.readouterr().err
+    assert step.take(0, batch()).verdict == "taken"
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"precision": "bf16"}, r"step\.precision = 'bf16' must be one of float32, bfloat16, float16"),
+        ({"precision": "bf16"}, r"step\.precision = 'bf16' must be one of auto, float32, bfloat16"),
         ({"z_loss": -1.0}, r"step\.z_loss = -1\.0"),
         ({"skip_outliers": 0.5}, r"step\.skip_outliers = 0\.5: must be above 1"),
         ({"weight_averaging": 1.0}, r"step\.weight_averaging = 1\.0: must be at least 0 and below 1"),

@@ -54,8 +54,10 @@ from gpt2lab.train.data import (
     training_loader,
 )
 from gpt2lab.train.initialization import initialize
+from gpt2lab.train.memory import check_memory, explain_no_memory, free_memory
 from gpt2lab.train.metrics import MetricsLog, read_metrics
 from gpt2lab.train.optimizers.groups import make_optimizer
+from gpt2lab.train.precision import with_precision
 from gpt2lab.train.recipe import Recipe, changed_keys, recipe_from_json, recipe_to_json
 from gpt2lab.train.schedule import learning_rate_share
 from gpt2lab.train.step import Batch, StepResult, TrainingStep, autocast, training_device
@@ -104,16 +106,21 @@ def train(recipe: Recipe, tokens: Sequence[Path], out: Path, *, allow_change: bo
     """Train by `recipe` on the shards in the folders `tokens`, into `out`; goes on where an earlier call stopped.
 
     `allow_change` goes on with a changed recipe where the saved state fits it. Raises BadOption when `out` holds a run
-    of another recipe, the tokens have more ids than the model or the weights can't be used, BadInput for unusable
-    shards or checkpoints, Diverged when the loss is no number, NoSpace when the disk is full.
+    of another recipe, the tokens have more ids than the model, the weights can't be used or the memory will not do,
+    BadInput for unusable shards or checkpoints, Diverged when the loss is no number, NoSpace when the disk is full,
+    NoMemory when the memory runs out all the same.
     """
     folders, tokenizer = open_token_folders(tokens, recipe)
     with locked_folder(out), explain_full_disk(out):
+        device = training_device()
+        recipe = with_precision(recipe, device, out)
         _check_same_run(recipe, folders, out, allow_change)
         if (out / "summary.json").exists():
             say(f"{out}: this run is finished. Choose another --out to train again.")
             return RunSummary(**read_json(out / "summary.json"))
-        return _Run(recipe, folders, tokenizer, out).run()
+        check_memory(recipe, device, out, free_memory(device))
+        with explain_no_memory(recipe, device, out):
+            return _Run(recipe, folders, tokenizer, out).run()
 
 
 def _check_same_run(recipe: Recipe, folders: Sequence[TokenFolder], out: Path, allow_change: bool) -> None:
@@ -273,6 +280,7 @@ class _Run:
                 f"{self.out}: at step {step + 1} the loss is {result.loss} and the gradient's norm"
                 f" {result.gradient_norm}. The last good state is {good[-1] if good else 'the start'}; most likely the"
                 f" learning rate ({' and '.join(str(rate) for rate in sorted(peaks))}) is too high."
+                " Give a lower one and --allow-change to go on from there."
             )
         if result.verdict != "taken":
             say(f"step {step + 1:,} skipped: {result.reason}.")

@@ -15,6 +15,8 @@ from gpt2lab.model.config import GPT2Config
 
 Config = TypeVar("Config")
 
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
 
 def _check(prefix: str, config: object, low: float, below: float, names: tuple[str, ...]) -> None:
     """Raise BadOption for a field that is not at least `low` and below `below`."""
@@ -167,8 +169,9 @@ class WatchConfig:
 class StepConfig:
     """What happens within a step beside forward and backward pass; all of it is off unless asked for."""
 
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Type of the matrix products (autocast); weights, gradients and sums stay float32. float16 scales the loss."""
+    precision: Precision = "auto"
+    """Type of the matrix products (autocast); weights, gradients and sums stay float32. float16 scales the loss. auto:
+    bfloat16 on an accelerator that has it, float32 elsewhere; settled when a run begins."""
     activation_checkpointing: bool = False
     """Keep only what goes into each layer and compute the rest again for the gradient: less memory, a third slower."""
     z_loss: float = 0.0

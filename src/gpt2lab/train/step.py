@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from gpt2lab.base.errors import BadOption
 from gpt2lab.base.progress import say
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.model.loss import summed_cross_entropy
 from gpt2lab.tokens.sequences import IGNORED
+from gpt2lab.train.precision import DTYPES, check_precision, with_precision
 from gpt2lab.train.recipe import Recipe, StepConfig
 from gpt2lab.train.table_dropout import dropped_tables
 
@@ -78,12 +78,12 @@ class TrainingStep:
     """
 
     def __init__(self, recipe: Recipe, network: GPT2, optimizer: torch.optim.Optimizer) -> None:
-        self.recipe, self.network, self.optimizer = recipe, network, optimizer
         self.device = next(network.parameters()).device
+        self.recipe = recipe = with_precision(recipe, self.device)
+        self.network, self.optimizer = network, optimizer
         self.memory = StepMemory()
         config = recipe.step
-        if config.precision != "float32" and not torch.amp.is_autocast_available(self.device.type):
-            raise BadOption(f"step.precision = {config.precision}: {self.device.type} can't; use float32.")
+        check_precision(config.precision, self.device)
         self.averaged = copy.deepcopy(network).requires_grad_(False) if config.weight_averaging else None
         if config.activation_checkpointing:
             for block in network.h:
@@ -177,9 +177,9 @@ class TrainingStep:
 
 def autocast(config: StepConfig, device: torch.device) -> AbstractContextManager[object]:
     """The context in which products are of the recipe's precision; weights and gradients are float32 in any case."""
-    if config.precision == "float32":
+    if config.precision not in ("bfloat16", "float16"):
         return nullcontext()
-    return torch.autocast(device.type, dtype={"bfloat16": torch.bfloat16, "float16": torch.float16}[config.precision])
+    return torch.autocast(device.type, dtype=DTYPES[config.precision])
 
 
 def _remember(memory: StepMemory, result: StepResult, config: StepConfig) -> StepMemory:
