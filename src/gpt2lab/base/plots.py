@@ -92,6 +92,8 @@ def lines(
         drawn = np.concatenate([x[np.isfinite(y)] for _, x, y in curves] or [np.zeros(0)])
         left, right = (drawn.min(), drawn.max()) if len(drawn) else (0.0, 1.0)
         axes.set_xlim(left, right if right > left else left + 1)
+        if not (drawn % 1).any():
+            axes.xaxis.get_major_locator().set_params(integer=True)  # there is no step 1.5
         for label, value in references:
             axes.axhline(value, color=INK, alpha=0.6, linewidth=1, dashes=(5, 4))
             ends.append((f"{label} {number(value)}", axes.get_xlim()[1], value, INK))

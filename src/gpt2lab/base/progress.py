@@ -70,11 +70,8 @@ class Bar:
     def _print_line(self) -> None:
         self._printed = self.done
         share = f" of {self.total:,.0f}" if self.total else ""
-        left = f", {words}" if (words := self._left()) else ""
-        print(
-            f"{self.name}: {self.done:,.0f}{share} {self.unit}, {self._rate()}{left} {self.words}".rstrip(),
-            file=sys.stderr,
-        )
+        parts = (f"{self.done:,.0f}{share} {self.unit}", self._rate(), self._left(), self.words)
+        print(f"{self.name}: {', '.join(part for part in parts if part)}", file=sys.stderr)
 
     def finish(self) -> None:
         """Print the last word of a stage that took long enough to have printed others."""

@@ -237,7 +237,7 @@ class _Run:
         ]
 
     def _steps_in(self, seconds: float) -> int:
-        """How many steps, validations and samples included, fit into `seconds`: a short measurement on a network thrown away."""
+        """How many steps fit into `seconds`, with validations and samples: measured on a network thrown away."""
         times = []
         for step in range(WARM_UP_STEPS + TIMED_STEPS):
             start = time.perf_counter()

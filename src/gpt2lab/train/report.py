@@ -201,10 +201,11 @@ def _figures(recipe: Recipe, taken: Metrics, checked: Metrics, under_way: UnderW
 
 
 def _peak_words(peak: dict[str, Any]) -> str:
+    threads = f"{peak['threads']} thread{'' if peak['threads'] == 1 else 's'}"
     return (
         f"The GEMM peak is the best rate of plain {peak['precision']} matrix products on this network's shapes,"
-        f" measured as the run began: {peak['flops_per_second'] / 1e9:,.0f} GFLOP/s with {peak['threads']} threads. A step is"
-        " counted as 6 operations a parameter and token, and attention."
+        f" measured as the run began: {peak['flops_per_second'] / 1e9:,.0f} GFLOP/s, {threads}. A token is counted as 6"
+        " operations a parameter, and attention."
     )
 
 
@@ -213,10 +214,10 @@ def _skipped_words(taken: Metrics) -> str:
     skipped = [line for line in taken if "skipped" in line]
     if not skipped:
         return "No step was skipped."
-    kinds = " and ".join(f"{count} {kind}" for kind, count in Counter(line["skipped"] for line in skipped).items())
+    kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(line["skipped"] for line in skipped).items())
     named = ", ".join(f"{line['step']:,}" for line in skipped[-SKIPPED_STEPS_NAMED:])
-    newest = "the newest: steps" if len(skipped) > SKIPPED_STEPS_NAMED else "steps"
-    return f"{len(skipped):,} of {len(taken):,} steps were skipped for their gradient ({kinds}; {newest} {named})."
+    newest = "the newest are" if len(skipped) > SKIPPED_STEPS_NAMED else "these are"
+    return f"Skipped for their gradient: {len(skipped):,} of {len(taken):,} steps ({kinds}); {newest} {named}."
 
 
 def _add_samples(report: Report, run: Path) -> None:
