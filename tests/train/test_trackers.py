@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -55,19 +56,21 @@ def test_wandb_offline_gets_every_line_and_one_run(tokens_folder, small_tokenize
 
 
 def wandb_steps(path: Path) -> list[int]:
-    """The steps of the lines in a file of wandb's own records."""
+    """The steps of the lines in a file of wandb's: records in LevelDB's log format, whose header is of 7 bytes."""
     from wandb.proto.wandb_internal_pb2 import Record
-    from wandb.sdk.internal.datastore import DataStore
 
-    store = DataStore()
-    store.open_for_scan(str(path))
-    steps = []
-    while (data := store.scan_data()) is not None:
-        record = Record()
-        record.ParseFromString(data)
-        if record.WhichOneof("record_type") == "history":
+    data, place, held, steps = path.read_bytes(), 7, b"", []
+    while len(data) - place >= 7:
+        if (left := 32_768 - place % 32_768) < 7:
+            place += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, place)
+        held += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last of its parts
+            record, held = Record.FromString(held), b""
             values = {".".join(item.nested_key) or item.key: item.value_json for item in record.history.item}
-            steps.append(int(values["step"]))
+            steps += [int(values["step"])] if values else []
     return steps
 
 

@@ -1,5 +1,6 @@
 """The report of a run, while it goes on or afterwards, from the files in its folder alone."""
 
+import importlib
 import statistics
 import time
 from collections import Counter
@@ -256,6 +257,8 @@ class LiveReport:
             self._write(None if stopped is None else UnderWay(stopped=stopped))
 
     def _write(self, under_way: UnderWay | None) -> None:
+        for module in ("matplotlib.style", "matplotlib.backends.backend_svg"):
+            importlib.import_module(module)  # takes seconds, but only once: it does not tell what the next page costs
         start = time.monotonic()
         write_run_report(self._run, self._command, under_way)
         self._last = time.monotonic()
