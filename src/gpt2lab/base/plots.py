@@ -3,6 +3,7 @@
 matplotlib takes a second to import, so it is imported where it is needed.
 """
 
+import math
 import re
 import textwrap
 import warnings
@@ -65,16 +66,23 @@ def lines(
     x_label: str,
     y_label: str,
     references: References = (),
+    log_y: bool = False,
 ) -> Picture:
     """Curves of (name, x, y), x ascending, each named at its end with its last value; references lie across as dashes.
 
-    Values that are not finite leave a gap.
+    Values that are not finite leave a gap; with `log_y`, those that are not above 0, too.
     """
     curves = [(name, *_thinned(np.asarray(x, dtype=float), np.asarray(y, dtype=float))) for name, x, y in series]
+    if log_y:
+        curves = [(name, x, np.where(y > 0, y, np.nan)) for name, x, y in curves]
+        references = [(label, value) for label, value in references if value > 0]
     with _drawing(height=300) as (figure, axes):
         _plain_axes(axes, x_label, y_label, grid="y")
-        low, high = _limits([y for _, _, y in curves], [value for _, value in references])
-        axes.set_ylim(low, high)
+        if log_y:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(_tick)
+            axes.yaxis.set_minor_formatter("")
+        axes.set_ylim(*_limits([y for _, _, y in curves], [value for _, value in references], log_y))
         ends = []  # (label, x, y, colour) of everything that is named at the right
         for (name, x, y), colour in zip(curves, _colours(len(curves)), strict=True):
             axes.plot(x, y, color=colour, linewidth=1.8)
@@ -84,6 +92,8 @@ def lines(
         drawn = np.concatenate([x[np.isfinite(y)] for _, x, y in curves] or [np.zeros(0)])
         left, right = (drawn.min(), drawn.max()) if len(drawn) else (0.0, 1.0)
         axes.set_xlim(left, right if right > left else left + 1)
+        if not (drawn % 1).any():
+            axes.xaxis.get_major_locator().set_params(integer=True)  # there is no step 1.5
         for label, value in references:
             axes.axhline(value, color=INK, alpha=0.6, linewidth=1, dashes=(5, 4))
             ends.append((f"{label} {number(value)}", axes.get_xlim()[1], value, INK))
@@ -205,10 +215,14 @@ def _colours(count: int) -> list[str]:
     return [SERIES_COLOURS[index % len(SERIES_COLOURS)] for index in range(count)]
 
 
-def _limits(curves: Sequence[NDArray[np.float64]], others: Sequence[float]) -> tuple[float, float]:
-    """The smallest and largest finite value with a little room around."""
+def _limits(curves: Sequence[NDArray[np.float64]], others: Sequence[float], log: bool) -> tuple[float, float]:
+    """The smallest and largest finite value with a little room around; on a logarithmic axis whole powers of ten."""
     everything = np.concatenate([*curves, np.asarray(others, dtype=float)])
     everything = everything[np.isfinite(everything)]
+    if log:
+        powers = np.log10(everything) if len(everything) else np.zeros(1)
+        low, high = math.floor(powers.min()), math.ceil(powers.max())
+        return 10.0**low, 10.0 ** max(high, low + 1)
     if not len(everything):
         return 0.0, 1.0
     low, high = float(everything.min()), float(everything.max())
@@ -233,10 +247,9 @@ def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np
 
 def _name_ends(axes: Any, ends: Sequence[tuple[str, float, float, str]], axes_height: float) -> None:
     """Write each label right of the axes at the height of its line, moved just enough that none cover each other."""
-    low, high = axes.get_ylim()
     ordered = sorted(ends, key=lambda end: end[2])
     labels = [textwrap.fill(printable(label), 18) for label, *_ in ordered]
-    wanted = [(y - low) / (high - low) for _, _, y, _ in ordered]
+    wanted = [float(axes.transLimits.transform(axes.transScale.transform((0, y)))[1]) for _, _, y, _ in ordered]
     heights = [(label.count("\n") + 1) * LINE_HEIGHT / axes_height for label in labels]
     for (_, x, y, colour), label, place in zip(ordered, labels, _apart(wanted, heights), strict=True):
         axes.annotate(

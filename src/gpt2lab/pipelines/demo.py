@@ -127,7 +127,7 @@ class _Demo:
         with self.stage("tokenize"):
             info = tokenize(out / "documents", out / "tokens", vocab_size=VOCAB_SIZE, held_out_share=HELD_OUT_SHARE)
         with self.stage("train"):
-            summary = train(self._recipe(info), [out / "tokens"], out / "train")
+            summary = train(self._recipe(info), [out / "tokens"], out / "train", command=self.command)
             write_run_report(out / "train", self.command)
         with self.stage("evaluate"):
             with whole_folder(out / "model") as folder:

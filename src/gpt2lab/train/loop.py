@@ -4,6 +4,8 @@
       recipe.json       the resolved recipe, from which the run can be repeated
       run.json          what was asked for, tokens, machine, versions
       metrics.jsonl     one line a step and one a validation; events.* is the same for TensorBoard
+      samples.jsonl     what the network wrote after the recipe's prompts, if it asks for samples
+      report.html       anew every while, so that a browser can look on
       checkpoints/      the newest whole states
       model/            the model folder, at the end
       summary.json      at the end: the run is finished
@@ -29,7 +31,7 @@ import torch
 from gpt2lab.base.errors import BadOption, UserError, explain_full_disk
 from gpt2lab.base.files import locked_folder, read_json, write_json
 from gpt2lab.base.machine import describe_machine, describe_versions
-from gpt2lab.base.progress import Bar, progress_bar, say
+from gpt2lab.base.progress import say
 from gpt2lab.checkpoints.model_folder import save_model_folder
 from gpt2lab.evaluate.language_modelling import unigram_loss
 from gpt2lab.model.config import parameter_count, training_flops_per_token
@@ -55,13 +57,16 @@ from gpt2lab.train.data import (
 )
 from gpt2lab.train.initialization import initialize
 from gpt2lab.train.memory import check_memory, explain_no_memory, free_memory
-from gpt2lab.train.metrics import MetricsLog, read_metrics
+from gpt2lab.train.metrics import read_metrics
 from gpt2lab.train.optimizers.groups import make_optimizer
 from gpt2lab.train.precision import with_precision
 from gpt2lab.train.recipe import Recipe, changed_keys, recipe_from_json, recipe_to_json
+from gpt2lab.train.samples import draw_samples
 from gpt2lab.train.schedule import learning_rate_share
 from gpt2lab.train.step import Batch, StepResult, TrainingStep, autocast, training_device
+from gpt2lab.train.tracker import check_tracker
 from gpt2lab.train.validation import validate
+from gpt2lab.train.watcher import Watcher
 
 WARM_UP_STEPS, TIMED_STEPS = 3, 9
 FIXED_IN_A_RUN = (
@@ -102,14 +107,22 @@ class RunSummary:
     model: str
 
 
-def train(recipe: Recipe, tokens: Sequence[Path], out: Path, *, allow_change: bool = False) -> RunSummary:
+def train(
+    recipe: Recipe,
+    tokens: Sequence[Path],
+    out: Path,
+    *,
+    allow_change: bool = False,
+    command: str = "gpt2lab.train(...)",
+) -> RunSummary:
     """Train by `recipe` on the shards in the folders `tokens`, into `out`; goes on where an earlier call stopped.
 
-    `allow_change` goes on with a changed recipe where the saved state fits it. Raises BadOption when `out` holds a run
-    of another recipe, the tokens have more ids than the model, the weights can't be used or the memory will not do,
-    BadInput for unusable shards or checkpoints, Diverged when the loss is no number, NoSpace when the disk is full,
-    NoMemory when the memory runs out all the same.
+    `allow_change` goes on with a changed recipe where the saved state fits it. The report that is written meanwhile
+    names `command` as what made it. Raises BadOption when `out` holds a run of another recipe, the tokens have more ids
+    than the model, the weights can't be used or the memory will not do, BadInput for unusable shards or checkpoints,
+    Diverged when the loss is no number, NoSpace when the disk is full, NoMemory when the memory runs out all the same.
     """
+    check_tracker(recipe)
     folders, tokenizer = open_token_folders(tokens, recipe)
     with locked_folder(out), explain_full_disk(out):
         device = training_device()
@@ -120,7 +133,7 @@ def train(recipe: Recipe, tokens: Sequence[Path], out: Path, *, allow_change: bo
             return RunSummary(**read_json(out / "summary.json"))
         check_memory(recipe, device, out, free_memory(device))
         with explain_no_memory(recipe, device, out):
-            return _Run(recipe, folders, tokenizer, out).run()
+            return _Run(recipe, folders, tokenizer, out, command).run()
 
 
 def _check_same_run(recipe: Recipe, folders: Sequence[TokenFolder], out: Path, allow_change: bool) -> None:
@@ -163,10 +176,13 @@ def _shard_hashes(folders: Sequence[TokenFolder]) -> list[list[str]]:
 class _Run:
     """One run under way."""
 
-    def __init__(self, recipe: Recipe, folders: Sequence[TokenFolder], tokenizer: ByteLevelBPE, out: Path) -> None:
+    def __init__(
+        self, recipe: Recipe, folders: Sequence[TokenFolder], tokenizer: ByteLevelBPE, out: Path, command: str
+    ) -> None:
         self.asked, self.folders, self.tokenizer, self.out = recipe, folders, tokenizer, out
+        self.command = command
         self.recipe = recipe
-        self._began, self._words = time.perf_counter(), ""
+        self._began = time.perf_counter()
         self.loader = training_loader(recipe, folders)
         self.val_batches = [self._tensors(batch) for batch in held_out_batches(recipe, folders)]
         check_token_folders(folders)
@@ -190,9 +206,7 @@ class _Run:
     def run(self) -> RunSummary:
         self._fresh()
         self.recipe = self._resolve()
-        progress = self._resume()
-        progress = self._steps(progress)
-        return self._finish(progress)
+        return self._steps(self._resume())
 
     def _resolve(self) -> Recipe:
         """The recipe with `minutes` turned into steps: worked out once, then read from the run folder."""
@@ -231,7 +245,7 @@ class _Run:
         ]
 
     def _steps_in(self, seconds: float) -> int:
-        """How many steps, validations included, fit into `seconds`: a short measurement on a network thrown away."""
+        """How many steps fit into `seconds`, with validations and samples: measured on a network thrown away."""
         times = []
         for step in range(WARM_UP_STEPS + TIMED_STEPS):
             start = time.perf_counter()
@@ -242,6 +256,10 @@ class _Run:
         validation_seconds = time.perf_counter() - start
         step_seconds = statistics.median(times[WARM_UP_STEPS:])
         per_step = step_seconds + validation_seconds / self.asked.watch.validate_every
+        if self.asked.watch.sample_every:
+            start = time.perf_counter()
+            draw_samples(self.step.result_network, self.tokenizer, self.asked, step=0)
+            per_step += (time.perf_counter() - start) / self.asked.watch.sample_every
         steps = max(1, int((seconds - 2 * validation_seconds) / per_step))
         say(f"a step takes {step_seconds:.3f} s here: {steps:,} steps in {seconds / 60:g} minutes.")
         return steps
@@ -297,21 +315,15 @@ class _Run:
         train_counts = training_counts(self.folders)
         return unigram_loss(train_counts, np.bincount(targets_N, minlength=len(train_counts)))
 
-    def _steps(self, progress: Progress) -> Progress:
+    def _steps(self, progress: Progress) -> RunSummary:
         """Train from `progress` to the end."""
         recipe = self.recipe
-        tokens = recipe.steps * self._tokens_a_step
-        with (
-            _interrupt_noted() as interrupted,
-            MetricsLog(self.out, progress.step) as metrics,
-            progress_bar("train", total=tokens, unit="tokens") as bar,
-        ):
-            bar.skip(progress.step * self._tokens_a_step)
+        with _interrupt_noted() as interrupted, self._watcher(progress) as watcher:
             self._began = time.perf_counter() - progress.seconds
             if progress.step == 0:
-                metrics.record(0, self._validate())
+                watcher.record(0, self._validate())
             for _ in range(progress.step, recipe.steps):
-                progress = self._step_and_records(progress, metrics, bar)
+                progress = self._step_and_records(progress, watcher)
                 last = progress.step == recipe.steps
                 if progress.step % recipe.watch.checkpoint_every == 0 or last or interrupted.is_set():
                     self._save(progress)
@@ -319,16 +331,22 @@ class _Run:
                     raise KeyboardInterrupt(
                         f"{self.out}: saved at step {progress.step:,}; the same command goes on from there."
                     )
-        return progress
+        return self._finish(progress, watcher)
+
+    def _watcher(self, progress: Progress) -> Watcher:
+        return Watcher(
+            self.recipe, self.out, self.step, self.tokenizer, progress.step, self._tokens_a_step, self.command
+        )
 
     @property
     def _tokens_a_step(self) -> int:
         return self.loader.batch_size * self.asked.model.context_length
 
-    def _step_and_records(self, progress: Progress, metrics: MetricsLog, bar: Bar) -> Progress:
+    def _step_and_records(self, progress: Progress, watcher: Watcher) -> Progress:
         """The step after `progress`, with its line of metrics and the validation that is due; where the run stands."""
         start = time.perf_counter()
-        result = self._take(progress.step)
+        with watcher.step_noted(progress.step):
+            result = self._take(progress.step)
         seconds = time.perf_counter() - start
         done = progress.step + 1
         line: dict[str, float | str] = {
@@ -338,12 +356,10 @@ class _Run:
             "tokens": done * self._tokens_a_step,
             "tokens_per_second": self._tokens_a_step / seconds,
         }
-        metrics.record(done, line if result.verdict == "taken" else line | {"skipped": result.verdict})
+        watcher.record(done, line if result.verdict == "taken" else line | {"skipped": result.verdict})
         if done % self.recipe.watch.validate_every == 0 or done == self.recipe.steps:
-            validation = self._validate()
-            metrics.record(done, validation)
-            self._words = f"val loss {validation['val_loss']:.3f}"
-        bar.advance(self._tokens_a_step, note=f"loss {result.loss:.3f} {self._words}")
+            watcher.record(done, self._validate())
+        watcher.step_ended(done, seconds, result.loss, result.gradient_norm)
         total = time.perf_counter() - self._began
         return Progress(done, progress.training_seconds + seconds, total, self.step.memory)
 
@@ -352,7 +368,7 @@ class _Run:
         folder = self.out / "checkpoints"
         save_checkpoint(folder, self.network, self.optimizer, progress, keep, self.step.averaged)
 
-    def _finish(self, progress: Progress) -> RunSummary:
+    def _finish(self, progress: Progress, watcher: Watcher) -> RunSummary:
         """Write the model folder and, last, the summary that marks the run as finished."""
         lines = read_metrics(self.out)
         validations = [line for line in lines if "val_loss" in line]
@@ -390,6 +406,7 @@ class _Run:
         }
         save_model_folder(self.out / "model", self.step.result_network, self.tokenizer, provenance)
         write_json(self.out / "summary.json", asdict(summary))
+        watcher.finished()
         return summary
 
 

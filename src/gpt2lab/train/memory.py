@@ -86,7 +86,7 @@ def estimate_memory(recipe: Recipe, device_type: str = "cpu") -> MemoryEstimate:
         kept += stream
     if recipe.data.document_mask:
         kept += tokens * model.context_length
-    # Of layers that are computed again about three lie there at a time, as measured: with gradients, and freed too late.
+    # About three of the layers that are computed again lie there at a time (measured): with gradients, freed too late.
     kept += model.n_layer * stream + 3 * layer if recipe.step.activation_checkpointing else model.n_layer * layer
 
     chunk = min(tokens, max(1, CHUNK_LOGITS // model.vocab_size)) * model.vocab_size

@@ -5,6 +5,7 @@
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from dataclasses import asdict, dataclass, field
@@ -16,6 +17,8 @@ from gpt2lab.model.config import GPT2Config
 Config = TypeVar("Config")
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+_PROJECT = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
 def _check(prefix: str, config: object, low: float, below: float, names: tuple[str, ...]) -> None:
@@ -157,12 +160,32 @@ class BatchConfig:
 
 @dataclass(frozen=True)
 class WatchConfig:
-    """How often to look: steps between validations and between checkpoints, and how much to validate on."""
+    """How often to look, in steps, and at what; nothing of it changes the weights."""
 
     validate_every: int = 250
     validation_sequences: int = 128
     checkpoint_every: int = 250
     keep_checkpoints: int = 2
+    sample_every: int = 0
+    """Continue the prompts and write the texts to samples.jsonl; 0: never."""
+    prompts: tuple[str, ...] = ("",)
+    """What to continue, each three times; an empty one starts a document."""
+    norms_every: int = 0
+    """Record norms of gradient, update and weights by group of parameters; holds a copy of the weights for that step;
+    0: never."""
+    tracker: Literal["none", "trackio", "wandb"] = "none"
+    """Send the lines of metrics.jsonl there, too."""
+    project: str = "gpt2lab"
+    """The tracker's name for runs that belong together."""
+
+    def __post_init__(self) -> None:
+        _check("watch", self, 0, math.inf, ("sample_every", "norms_every"))
+        if self.sample_every and not self.prompts:
+            raise BadOption("watch.prompts: none given; an empty prompt starts a document.")
+        if self.tracker != "none" and not _PROJECT.fullmatch(self.project):
+            raise BadOption(
+                f"watch.project = {self.project!r}: a project's name is letters, digits, '-', '_' and '.', at most 100."
+            )
 
 
 @dataclass(frozen=True)
@@ -256,8 +279,14 @@ class Recipe:
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
     """A recipe as plain JSON values."""
-    values = asdict(recipe)
-    return values | {"data": values["data"] | {"weights": list(recipe.data.weights)}}
+    values: dict[str, Any] = _lists_for_tuples(asdict(recipe))
+    return values
+
+
+def _lists_for_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _lists_for_tuples(each) for key, each in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def recipe_from_json(values: Any, where: str) -> Recipe:

@@ -40,7 +40,7 @@ def laptop(size: str = "nano", vocab_size: int = 50_257) -> Recipe:
         optimizer=OptimizerConfig(learning_rate=2e-3, beta2=0.99),
         schedule=ScheduleConfig(warmup_steps=50),
         batch=BatchConfig(sequences=8),
-        watch=WatchConfig(validate_every=50, validation_sequences=64, checkpoint_every=100),
+        watch=WatchConfig(validate_every=50, validation_sequences=64, checkpoint_every=100, sample_every=100),
         steps=1000,
     )
 
