@@ -21,7 +21,7 @@ from gpt2lab.tokens.shards import read_tokens_info
 from gpt2lab.tokens.stream import TokenStream
 from gpt2lab.tokens.train_bpe import train_bpe
 from gpt2lab.tokens.write_shards import write_shards
-from gpt2lab.train.data import held_out_batches, open_token_folders, training_counts, training_loader
+from gpt2lab.train.data import FoldersData, held_out_batches, open_token_folders, training_counts, training_loader
 from gpt2lab.train.loop import _Run
 from gpt2lab.train.recipe import BatchConfig, DataConfig
 
@@ -134,13 +134,13 @@ def test_the_loss_of_a_step_is_the_mean_over_the_targets_that_count(recipe, toke
     """Of micro-batches with different numbers of such targets, too: the gradient is that of the batch at once."""
     still = replace(recipe, model=replace(recipe.model, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0))
     folders, tokenizer = open_token_folders([tokens_folder], still)
-    run = _Run(still, folders, tokenizer, tmp_path)
-    step = next(step for step in range(10_000) if (run.loader.batch(step)[1] == IGNORED).any())
+    run = _Run(still, FoldersData(still, folders, tokenizer), tmp_path)
+    step = next(step for step in range(10_000) if (run.data.batch(step)[1] == IGNORED).any())
     run._fresh()
     result = run._take(step)
     network = GPT2(still.model)
     network.initialize(torch.Generator().manual_seed(still.seed))
-    inputs, targets = (torch.from_numpy(each) for each in run.loader.batch(step))
+    inputs, targets = (torch.from_numpy(each) for each in run.data.batch(step))
     scores = network(inputs).log_softmax(-1)
     counted = [(row, column) for row, column in (targets != IGNORED).nonzero().tolist()]
     mean = -sum(scores[row, column, targets[row, column]] for row, column in counted) / len(counted)

@@ -11,7 +11,8 @@ IGNORED = -100
 """The target of a token that is not to be predicted; `torch.nn.functional.cross_entropy` leaves it out by default."""
 
 Batch = npt.NDArray[np.int64]
-"""Inputs and targets, int64 [2, rows, context_length]."""
+"""Inputs, targets and, where documents are kept apart, the number of each token's document within its row: int64
+[2 or 3, rows, context_length]."""
 
 
 class Sequences:
@@ -70,6 +71,11 @@ def document_numbers(inputs: npt.NDArray[np.int64], end_of_text: int) -> npt.NDA
     A document begins at its `<|endoftext|>`, which stands before its text; what comes before the first is number 0.
     """
     return np.cumsum(inputs == end_of_text, axis=1)
+
+
+def with_document_numbers(batch: Batch, end_of_text: int) -> Batch:
+    """A batch of inputs and targets with the numbers of their documents."""
+    return np.concatenate([batch, document_numbers(batch[0], end_of_text)[None]])
 
 
 def validation_batches(stream: TokenStream, context_length: int, batch_size: int, most: int) -> list[Batch]:

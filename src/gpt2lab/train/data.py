@@ -1,22 +1,59 @@
-"""What a recipe's `data` makes of folders of tokens: the training batches and the held-out ones."""
+"""What a run is trained on: what it needs of any data, and what a recipe's `data` makes of folders of tokens."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from gpt2lab.base.errors import BadInput, BadOption
+from gpt2lab.base.progress import say
 from gpt2lab.tokens.bpe import ByteLevelBPE
 from gpt2lab.tokens.connor_windows import LONG_MINIMUM_LENGTH, LONG_SHARE, LONG_STITCH, ConnorWindows
 from gpt2lab.tokens.loader import Loader, Source
 from gpt2lab.tokens.mixture import apportioned
-from gpt2lab.tokens.sequences import Batch, Sequences, validation_batches
+from gpt2lab.tokens.sequences import Batch, Sequences, validation_batches, with_document_numbers
 from gpt2lab.tokens.shard_checks import check_shards
 from gpt2lab.tokens.shards import TokensInfo, check_same_tokenizer, read_tokens_info
 from gpt2lab.tokens.stream import TokenStream
 from gpt2lab.train.recipe import Recipe
+
+
+class RunData(Protocol):
+    """What a run has to know of its data."""
+
+    kind: str
+    """what a run that is taken up again calls them where they have changed: the tokens, the text"""
+    tokenizer: ByteLevelBPE
+    sequence_length: int
+
+    def batch(self, step: int) -> Batch:
+        """Training sequences of a step counted from 0, a function of the seed and the step."""
+
+    @property
+    def sequences_a_step(self) -> int:
+        """Rows of each batch."""
+
+    def held_out(self) -> list[Batch]:
+        """The sequences to validate on."""
+
+    def counts(self) -> npt.NDArray[np.int64]:
+        """How often each id occurs in the training tokens: int64 [vocab_size]."""
+
+    def check(self) -> None:
+        """Look for damage, once, when a run begins or is taken up; raises BadInput."""
+
+    def hashes(self) -> list[Any]:
+        """What tells these data from others, as JSON: run.json's `shards`."""
+
+    def described(self) -> list[dict[str, Any]]:
+        """What run.json says of them: their `tokens`."""
+
+    def provenance(self) -> dict[str, Any]:
+        """What the model folder says of them."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +63,68 @@ class TokenFolder:
     path: Path
     info: TokensInfo
     weight: float
+
+
+class FoldersData:
+    """Folders of token shards as a recipe reads them. Raises as `training_loader` does, at the first batch."""
+
+    kind = "the tokens"
+
+    def __init__(self, recipe: Recipe, folders: Sequence[TokenFolder], tokenizer: ByteLevelBPE) -> None:
+        self.recipe, self.folders, self.tokenizer = recipe, folders, tokenizer
+        self.sequence_length = recipe.model.context_length
+        self.sequences_a_step = recipe.batch.sequences * recipe.batch.accumulation
+
+    @cached_property
+    def _loader(self) -> Loader:
+        return training_loader(self.recipe, self.folders)
+
+    def batch(self, step: int) -> Batch:
+        """The sequences of a step."""
+        return self._masked(self._loader.batch(step))
+
+    def held_out(self) -> list[Batch]:
+        """Sequences from each folder by its weight."""
+        return [self._masked(batch) for batch in held_out_batches(self.recipe, self.folders)]
+
+    def _masked(self, batch: Batch) -> Batch:
+        return with_document_numbers(batch, self.tokenizer.end_of_text) if self.recipe.data.document_mask else batch
+
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Of the mixture; reads all training tokens once."""
+        return training_counts(self.folders)
+
+    def check(self) -> None:
+        """Compare every shard with its SHA-256, and say what is mixed."""
+        check_token_folders(self.folders)
+        if len(self.folders) > 1:
+            say("mixture: " + ", ".join(f"{folder.weight:.1%} {folder.path}" for folder in self.folders))
+
+    def hashes(self) -> list[Any]:
+        """The SHA-256 of each folder's shards."""
+        return [[shard.sha256 for shard in folder.info.shards] for folder in self.folders]
+
+    def described(self) -> list[dict[str, Any]]:
+        """Each folder, its weight and size."""
+        return [
+            {
+                "folder": str(folder.path),
+                "weight": folder.weight,
+                "train_tokens": folder.info.total("train"),
+                "held_out_share": folder.info.held_out_share,
+            }
+            for folder in self.folders
+        ]
+
+    def provenance(self) -> dict[str, Any]:
+        """The same with every shard."""
+        return {
+            "train_tokens_available": sum(folder.info.total("train") for folder in self.folders),
+            "tokens": [
+                described | {"shards": [asdict(shard) for shard in folder.info.shards]}
+                for described, folder in zip(self.described(), self.folders, strict=True)
+            ],
+        }
 
 
 def open_token_folders(paths: Sequence[Path], recipe: Recipe) -> tuple[list[TokenFolder], ByteLevelBPE]:

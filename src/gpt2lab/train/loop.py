@@ -23,7 +23,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -35,9 +34,7 @@ from gpt2lab.base.progress import say
 from gpt2lab.checkpoints.model_folder import save_model_folder
 from gpt2lab.evaluate.language_modelling import unigram_loss
 from gpt2lab.model.config import parameter_count, training_flops_per_token
-from gpt2lab.model.gpt2 import GPT2
-from gpt2lab.tokens.bpe import ByteLevelBPE
-from gpt2lab.tokens.sequences import IGNORED, document_numbers
+from gpt2lab.tokens.sequences import IGNORED
 from gpt2lab.tokens.sequences import Batch as TokenBatch
 from gpt2lab.train.checkpointing import (
     DamagedCheckpoint,
@@ -47,15 +44,7 @@ from gpt2lab.train.checkpointing import (
     save_checkpoint,
     set_aside,
 )
-from gpt2lab.train.data import (
-    TokenFolder,
-    check_token_folders,
-    held_out_batches,
-    open_token_folders,
-    training_counts,
-    training_loader,
-)
-from gpt2lab.train.initialization import initialize
+from gpt2lab.train.data import FoldersData, RunData, open_token_folders
 from gpt2lab.train.memory import check_memory, explain_no_memory, free_memory
 from gpt2lab.train.metrics import read_metrics
 from gpt2lab.train.optimizers.groups import make_optimizer
@@ -63,6 +52,7 @@ from gpt2lab.train.precision import with_precision
 from gpt2lab.train.recipe import Recipe, changed_keys, recipe_from_json, recipe_to_json
 from gpt2lab.train.samples import draw_samples
 from gpt2lab.train.schedule import learning_rate_share
+from gpt2lab.train.start import FreshWeights, Start
 from gpt2lab.train.step import Batch, StepResult, TrainingStep, autocast, training_device
 from gpt2lab.train.tracker import check_tracker
 from gpt2lab.train.validation import validate
@@ -70,7 +60,7 @@ from gpt2lab.train.watcher import Watcher
 
 WARM_UP_STEPS, TIMED_STEPS = 3, 9
 FIXED_IN_A_RUN = (
-    "the tokens",
+    "the ",  # tokens, text, model it began with
     "model.",
     "data.",
     "batch.",
@@ -122,29 +112,45 @@ def train(
     than the model, the weights can't be used or the memory will not do, BadInput for unusable shards or checkpoints,
     Diverged when the loss is no number, NoSpace when the disk is full, NoMemory when the memory runs out all the same.
     """
-    check_tracker(recipe)
     folders, tokenizer = open_token_folders(tokens, recipe)
+    data = FoldersData(recipe, folders, tokenizer)
+    return train_on(data, recipe, out, allow_change=allow_change, command=command)
+
+
+def train_on(
+    data: RunData,
+    recipe: Recipe,
+    out: Path,
+    start: Start | None = None,
+    *,
+    allow_change: bool = False,
+    command: str = "gpt2lab.train(...)",
+) -> RunSummary:
+    """Like `train`, on any data, and from the weights of `start`; fresh ones, unless given."""
+    check_tracker(recipe)
+    start = start or FreshWeights(recipe)
     with locked_folder(out), explain_full_disk(out):
         device = training_device()
         recipe = with_precision(recipe, device, out)
-        _check_same_run(recipe, folders, out, allow_change)
+        _check_same_run(recipe, data, start, out, allow_change)
         if (out / "summary.json").exists():
             say(f"{out}: this run is finished. Choose another --out to train again.")
             return RunSummary(**read_json(out / "summary.json"))
         check_memory(recipe, device, out, free_memory(device))
         with explain_no_memory(recipe, device, out):
-            return _Run(recipe, folders, tokenizer, out, command).run()
+            return _Run(recipe, data, out, start, command).run()
 
 
-def _check_same_run(recipe: Recipe, folders: Sequence[TokenFolder], out: Path, allow_change: bool) -> None:
+def _check_same_run(recipe: Recipe, data: RunData, start: Start, out: Path, allow_change: bool) -> None:
     """Refuse another recipe than the run's, or take it over where that is allowed and can be."""
     if not (out / "run.json").exists():
         return
     before = read_json(out / "run.json")
     asked = recipe_from_json(before["asked"], str(out / "run.json"))  # keys that are newer than the run: as they were
     changed = changed_keys(recipe_to_json(asked), recipe_to_json(recipe))
-    if before["shards"] != _shard_hashes(folders):
-        changed.append("the tokens")
+    if before["shards"] != data.hashes():
+        changed.append(data.kind)
+    changed += changed_keys(before.get("start", {}), start.described(), "the start")
     if not changed:
         return
     if not allow_change:
@@ -169,37 +175,19 @@ def _with_steps(recipe: Recipe, steps: int) -> Recipe:
     return replace(recipe, steps=steps, minutes=0.0, schedule=schedule)
 
 
-def _shard_hashes(folders: Sequence[TokenFolder]) -> list[list[str]]:
-    return [[shard.sha256 for shard in folder.info.shards] for folder in folders]
-
-
 class _Run:
     """One run under way."""
 
-    def __init__(
-        self, recipe: Recipe, folders: Sequence[TokenFolder], tokenizer: ByteLevelBPE, out: Path, command: str
-    ) -> None:
-        self.asked, self.folders, self.tokenizer, self.out = recipe, folders, tokenizer, out
-        self.command = command
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, data: RunData, out: Path, start: Start, command: str) -> None:
+        self.asked, self.data, self.out, self.start, self.command = recipe, data, out, start, command
+        self.recipe, self.tokenizer = recipe, data.tokenizer
         self._began = time.perf_counter()
-        self.loader = training_loader(recipe, folders)
-        self.val_batches = [self._tensors(batch) for batch in held_out_batches(recipe, folders)]
-        check_token_folders(folders)
-        if len(folders) > 1:
-            say("mixture: " + ", ".join(f"{folder.weight:.1%} {folder.path}" for folder in folders))
-
-    def _tensors(self, batch: TokenBatch) -> Batch:
-        inputs, targets = torch.from_numpy(batch)
-        if not self.asked.data.document_mask:
-            return inputs, targets, None
-        return inputs, targets, torch.from_numpy(document_numbers(batch[0], self.tokenizer.end_of_text))
+        self.val_batches = [_tensors(batch) for batch in data.held_out()]
+        data.check()
 
     def _fresh(self) -> None:
-        """A new network and optimizer, as the seed says."""
-        self.network = GPT2(self.asked.model)
-        initialize(self.network, self.asked.initialization, torch.Generator().manual_seed(self.asked.seed))
-        self.network.to(training_device())
+        """The network and optimizer that a run begins with."""
+        self.network = self.start.network().to(training_device())
         self.optimizer = make_optimizer(self.network, self.asked.optimizer)
         self.step = TrainingStep(self.asked, self.network, self.optimizer)
 
@@ -223,8 +211,9 @@ class _Run:
             {
                 "asked": recipe_to_json(self.asked),
                 "tokenizer_sha256": self.tokenizer.sha256,
-                "tokens": self._folders_to_json(),
-                "shards": _shard_hashes(self.folders),
+                "tokens": self.data.described(),
+                "shards": self.data.hashes(),
+                "start": self.start.described(),
                 "threads": torch.get_num_threads(),
                 "machine": describe_machine(),
                 "versions": describe_versions(),
@@ -232,17 +221,6 @@ class _Run:
         )
         write_json(path, recipe_to_json(recipe))
         return recipe
-
-    def _folders_to_json(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "folder": str(folder.path),
-                "weight": folder.weight,
-                "train_tokens": folder.info.total("train"),
-                "held_out_share": folder.info.held_out_share,
-            }
-            for folder in self.folders
-        ]
 
     def _steps_in(self, seconds: float) -> int:
         """How many steps fit into `seconds`, with validations and samples: measured on a network thrown away."""
@@ -290,7 +268,7 @@ class _Run:
         """Step number `step`, counted from 0. Raises Diverged where it can be neither taken nor skipped."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * self._rate_share(step)
-        result = self.step.take(step, self._tensors(self.loader.batch(step)))
+        result = self.step.take(step, _tensors(self.data.batch(step)))
         if result.verdict == "diverged":
             good = checkpoints(self.out / "checkpoints")
             peaks = {group["peak_lr"] for group in self.optimizer.param_groups}
@@ -312,7 +290,7 @@ class _Run:
 
     def _unigram_loss(self) -> float:
         targets_N = torch.cat([targets[targets != IGNORED] for _, targets, _ in self.val_batches]).numpy()
-        train_counts = training_counts(self.folders)
+        train_counts = self.data.counts()
         return unigram_loss(train_counts, np.bincount(targets_N, minlength=len(train_counts)))
 
     def _steps(self, progress: Progress) -> RunSummary:
@@ -340,7 +318,7 @@ class _Run:
 
     @property
     def _tokens_a_step(self) -> int:
-        return self.loader.batch_size * self.asked.model.context_length
+        return self.data.sequences_a_step * self.data.sequence_length
 
     def _step_and_records(self, progress: Progress, watcher: Watcher) -> Progress:
         """The step after `progress`, with its line of metrics and the validation that is due; where the run stands."""
@@ -373,7 +351,8 @@ class _Run:
         lines = read_metrics(self.out)
         validations = [line for line in lines if "val_loss" in line]
         losses = [line["loss"] for line in lines if "loss" in line]
-        tokens = progress.step * self.loader.batch_size * self.recipe.model.context_length
+        tokens = progress.step * self._tokens_a_step
+        shape = replace(self.recipe.model, context_length=self.data.sequence_length)
         speed = tokens / progress.training_seconds
         summary = RunSummary(
             steps=progress.step,
@@ -385,29 +364,32 @@ class _Run:
             val_bits_per_byte_last=validations[-1]["val_bits_per_byte"],
             unigram_val_loss=self._unigram_loss(),
             tokens_per_second=speed,
-            flops_per_second=speed * training_flops_per_token(self.recipe.model),
+            flops_per_second=speed * training_flops_per_token(shape),
             training_seconds=progress.training_seconds,
             seconds=progress.seconds,
             model=str(self.out / "model"),
         )
         provenance = {
             "made_by": "gpt2lab train",
+            **({"start": self.start.described()} if self.start.described() else {}),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "recipe": recipe_to_json(self.recipe),
             "tokenizer_sha256": self.tokenizer.sha256,
-            "train_tokens_available": sum(folder.info.total("train") for folder in self.folders),
-            "tokens": [
-                described | {"shards": [asdict(shard) for shard in folder.info.shards]}
-                for described, folder in zip(self._folders_to_json(), self.folders, strict=True)
-            ],
+            **self.data.provenance(),
             "result": asdict(summary),
             "versions": describe_versions(),
             "machine": describe_machine(),
         }
-        save_model_folder(self.out / "model", self.step.result_network, self.tokenizer, provenance)
+        network = self.start.whole(self.step.result_network, self.out)
+        save_model_folder(self.out / "model", network, self.tokenizer, provenance)
         write_json(self.out / "summary.json", asdict(summary))
         watcher.finished()
         return summary
+
+
+def _tensors(batch: TokenBatch) -> Batch:
+    inputs, targets, *documents = torch.from_numpy(batch)
+    return inputs, targets, documents[0] if documents else None
 
 
 @contextmanager
