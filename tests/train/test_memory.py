@@ -24,7 +24,8 @@ from gpt2lab.train.memory import (
     what_would_fit,
 )
 from gpt2lab.train.optimizers.groups import make_optimizer
-from gpt2lab.train.recipe import BatchConfig, DataConfig, OptimizerConfig, StepConfig, paper
+from gpt2lab.train.recipe import BatchConfig, DataConfig, OptimizerConfig, StepConfig
+from gpt2lab.train.recipes import paper
 from gpt2lab.train.step import TrainingStep, autocast
 
 CPU = torch.device("cpu")

@@ -128,7 +128,7 @@ def train_on(
 ) -> RunSummary:
     """Like `train`, on any data, and from the weights of `start`; fresh ones, unless given."""
     check_tracker(recipe)
-    start = start or FreshWeights(recipe)
+    start = start or FreshWeights(recipe, data)
     with locked_folder(out), explain_full_disk(out):
         device = training_device()
         recipe = with_precision(recipe, device, out)

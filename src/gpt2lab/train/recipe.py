@@ -72,6 +72,8 @@ class MuonConfig:
 
     learning_rate: float = 5e-3
     """Of the layers' matrices; optimizer.learning_rate is that of AdamW's part."""
+    token_learning_rate: float = 0.0
+    """Of AdamW's for the token embedding; 0: optimizer.learning_rate, as for the rest of it."""
     momentum: float = 0.95
     nesterov: bool = True
     adjust: Literal["match_rms_adamw", "original"] = "match_rms_adamw"
@@ -83,6 +85,7 @@ class MuonConfig:
     def __post_init__(self) -> None:
         _check_above_0("optimizer.muon", self, ("learning_rate",))
         _check("optimizer.muon", self, 0.0, 1.0, ("momentum",))
+        _check("optimizer.muon", self, 0.0, math.inf, ("token_learning_rate",))
 
 
 @dataclass(frozen=True)
@@ -220,7 +223,7 @@ class StepConfig:
 
 @dataclass(frozen=True)
 class InitializationConfig:
-    """Fresh weights: N(0, 0.02), positions N(0, 0.01), biases 0, and of the layers' matrices what is said here."""
+    """Fresh weights: normal, biases 0, norms 1; the layers' matrices have the deviation 0.02, scaled as said here."""
 
     scale_by_depth: Literal["both", "mlp", "none"] = "both"
     """In which residual branches the last matrix is divided by sqrt(depth): both attention's and the MLP's (paper,
@@ -231,9 +234,16 @@ class InitializationConfig:
     """To count as the depth's layers; 0: those of the model. The replication first drew PrettyBig, of 25, for 48."""
     scale_by_in: bool = False
     """Divide every matrix of the layers by sqrt(its inputs) on top of all that: as the replication."""
+    token_deviation: float = 0.02
+    """Of the token embedding's numbers."""
+    position_deviation: float = 0.01
+    zero_branches: bool = False
+    """Zeros for the last matrix of each residual branch: the layers say nothing at first (modded-nanogpt)."""
+    unigram: bool = False
+    """Begin as the unigram model of the tokens of the run's first 100 steps: see `train.initialization`."""
 
     def __post_init__(self) -> None:
-        _check("initialization", self, 0.0, math.inf, ("layers",))
+        _check("initialization", self, 0.0, math.inf, ("layers", "token_deviation", "position_deviation"))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ A group's `peak_lr` is its learning rate where the schedule is at 1; the trainin
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,8 +24,9 @@ def make_optimizer(network: GPT2, config: OptimizerConfig) -> torch.optim.Optimi
         return Adafactor(_groups(network.parameters(), config), lr, config.beta1, config.beta2, decay, config.adafactor)
     if config.name == "muon":
         hidden = {name: each for name, each in network.named_parameters() if name.startswith("h.") and each.ndim == 2}
-        others = [each for name, each in network.named_parameters() if name not in hidden]
-        groups = _muon_groups(hidden, config) + _groups(others, config)
+        others = [each for name, each in network.named_parameters() if name not in hidden and name != "wte.weight"]
+        token_config = replace(config, learning_rate=config.muon.token_learning_rate or config.learning_rate)
+        groups = _muon_groups(hidden, config) + _groups(others, config) + _groups([network.wte.weight], token_config)
         return Muon(groups, lr, betas, eps, decay, config.muon)
     return torch.optim.AdamW(
         _groups(network.parameters(), config), lr=lr, betas=betas, eps=eps, weight_decay=decay, fused=True
