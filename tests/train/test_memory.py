@@ -103,7 +103,9 @@ from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.train import loop
 from gpt2lab.train.memory import estimate_memory
 from gpt2lab.train.optimizers.groups import make_optimizer
-from gpt2lab.train.recipe import *
+from gpt2lab.train.recipe import BatchConfig
+from gpt2lab.train.recipes import laptop
+from dataclasses import replace
 recipe = replace(laptop("nano", 4096), batch=BatchConfig(8, 2))
 network = GPT2(recipe.model)
 network.initialize(torch.Generator().manual_seed(0))
