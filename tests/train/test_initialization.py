@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.train.small_run import small_recipe
 
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.train.data import FoldersData, open_token_folders
@@ -12,7 +13,6 @@ from gpt2lab.train.initialization import initialize
 from gpt2lab.train.optimizers.groups import make_optimizer
 from gpt2lab.train.recipe import InitializationConfig, MuonConfig, OptimizerConfig
 from gpt2lab.train.start import FreshWeights
-from tests.train.small_run import small_recipe
 
 BARE = InitializationConfig(token_deviation=0.0, zero_branches=True, unigram=True)
 
