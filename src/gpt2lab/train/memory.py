@@ -86,13 +86,13 @@ def estimate_memory(recipe: Recipe, device_type: str = "cpu") -> MemoryEstimate:
         kept += stream
     if recipe.data.document_mask:
         kept += tokens * model.context_length
-    # About three of the layers that are computed again lie there at a time (measured): with gradients, freed too late.
-    kept += model.n_layer * stream + 3 * layer if recipe.step.activation_checkpointing else model.n_layer * layer
+    # Of layers that are computed again about four lie there at a time, as measured, with their gradients.
+    kept += model.n_layer * stream + 4 * layer if recipe.step.activation_checkpointing else model.n_layer * layer
 
     chunk = min(tokens, max(1, CHUNK_LOGITS // model.vocab_size)) * model.vocab_size
     loss = chunk * FLOAT
     if product != FLOAT:
-        loss += chunk * product + 2 * head * product
+        loss += chunk * product + 2 * head * product + head * FLOAT  # a cast, a product and what adding it makes
     # The MLP is widest: gradients of its inside before and after GELU.
     loss = head * FLOAT + 2 * stream + max(loss, tokens * 8 * model.n_embd * product)
 
