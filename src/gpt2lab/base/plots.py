@@ -65,23 +65,28 @@ def lines(
     x_label: str,
     y_label: str,
     references: References = (),
+    faint: Sequence[tuple[ArrayLike, ArrayLike]] = (),
 ) -> Picture:
     """Curves of (name, x, y), x ascending, each named at its end with its last value; references lie across as dashes.
 
-    Values that are not finite leave a gap.
+    `faint` are further curves of (x, y), without names and behind the others. Values that are not finite leave a gap.
     """
+    behind = [_thinned(np.asarray(x, dtype=float), np.asarray(y, dtype=float)) for x, y in faint]
     curves = [(name, *_thinned(np.asarray(x, dtype=float), np.asarray(y, dtype=float))) for name, x, y in series]
     with _drawing(height=300) as (figure, axes):
         _plain_axes(axes, x_label, y_label, grid="y")
-        low, high = _limits([y for _, _, y in curves], [value for _, value in references])
+        low, high = _limits([*(y for _, _, y in curves), *(y for _, y in behind)], [value for _, value in references])
         axes.set_ylim(low, high)
+        for x, y in behind:
+            axes.plot(x, y, color=INK, alpha=0.25, linewidth=1)
         ends = []  # (label, x, y, colour) of everything that is named at the right
         for (name, x, y), colour in zip(curves, _colours(len(curves)), strict=True):
             axes.plot(x, y, color=colour, linewidth=1.8)
             finite = np.flatnonzero(np.isfinite(y))
             if len(finite):
                 ends.append((f"{name} {number(y[finite[-1]])}", x[finite[-1]], y[finite[-1]], colour))
-        drawn = np.concatenate([x[np.isfinite(y)] for _, x, y in curves] or [np.zeros(0)])
+        places = [*((x, y) for _, x, y in curves), *behind]
+        drawn = np.concatenate([x[np.isfinite(y)] for x, y in places] or [np.zeros(0)])
         left, right = (drawn.min(), drawn.max()) if len(drawn) else (0.0, 1.0)
         axes.set_xlim(left, right if right > left else left + 1)
         for label, value in references:
@@ -166,6 +171,73 @@ def histogram(
         axes.set_ylim(0, max(counts.max(), 1) * 1.02)
         _stand_references(axes, references)
         return _finish(figure, title)
+
+
+def points(
+    title: str,
+    pairs: Sequence[tuple[float | str, float]],
+    x_label: str,
+    y_label: str,
+    marked: int | None = None,
+    log_x: bool = False,
+    joined: bool = False,
+) -> Picture:
+    """A dot for each (x, y), the one numbered `marked` larger and with its values; x are all numbers or all names.
+
+    A y that is not finite is a cross at the top. `joined` draws a line through the dots from left to right.
+    """
+    names = list(dict.fromkeys(x for x, _ in pairs if isinstance(x, str)))
+    x = np.array([names.index(x) if isinstance(x, str) else x for x, _ in pairs], dtype=float)
+    y = np.array([y for _, y in pairs], dtype=float)
+    finite = np.isfinite(y)
+    with _drawing(height=280) as (figure, axes):
+        _plain_axes(axes, x_label, y_label, grid="y")
+        low, high = _limits([y], [])
+        axes.set_ylim(low, high + 0.08 * (high - low))  # room for the crosses
+        if log_x:
+            _log_axis(axes, float(x.min()), float(x.max()))
+        if names:
+            axes.set_xticks(range(len(names)), [_shortened(name) for name in names])
+        axes.set_xlim(*_around(x, log_x))
+        if joined:
+            order = [index for index in np.argsort(x) if finite[index]]
+            axes.plot(x[order], y[order], color=SERIES_COLOURS[0], alpha=0.5, linewidth=1.2)
+        axes.plot(x[finite], y[finite], "o", color=SERIES_COLOURS[0], markersize=6)
+        top = axes.get_ylim()[1]
+        axes.plot(x[~finite], np.full((~finite).sum(), top), "x", color=SERIES_COLOURS[1], markersize=8)
+        for place in np.unique(x[~finite]):
+            axes.annotate("no result", (place, top), xytext=(0, 9), textcoords="offset points", ha="center")
+        if marked is not None:
+            axes.plot(x[marked], y[marked], "o", color=SERIES_COLOURS[1], markersize=10)
+            words = names[int(x[marked])] if names else _tick(float(x[marked]))
+            left_half = axes.transLimits.transform(axes.transScale.transform((x[marked], y[marked])))[0] < 0.5
+            axes.annotate(
+                printable(f"{words}: {number(y[marked])}"),
+                (x[marked], y[marked]),
+                xytext=(10 if left_half else -10, 12),
+                textcoords="offset points",
+                ha="left" if left_half else "right",
+                va="bottom",
+            )
+        return _finish(figure, title)
+
+
+def _log_axis(axes: Any, low: float, high: float) -> None:
+    """A logarithmic x axis with ticks at 1, 2 and 5 times the powers of ten, or at these alone where it is long."""
+    from matplotlib.ticker import LogLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 2000 else (1,), numticks=20))
+    axes.xaxis.set_major_formatter(_tick)
+    axes.xaxis.set_minor_formatter("")
+
+
+def _around(x: NDArray[np.float64], log: bool) -> tuple[float, float]:
+    """Limits with a little room left and right of all of x."""
+    ends = np.log([x.min(), x.max()]) if log else np.array([x.min(), x.max()])
+    room = 0.06 * (ends[1] - ends[0]) or 0.5
+    low, high = ends[0] - room, ends[1] + room
+    return (float(np.exp(low)), float(np.exp(high))) if log else (float(low), float(high))
 
 
 @contextmanager
