@@ -153,7 +153,8 @@ def _values(given: str, kind: type, search: Search, text: str) -> Range | list[V
     if repeated := [value for n, value in enumerate(values) if value in values[:n]]:
         raise BadOption(f"--over {text}: {repeated[0]} is there twice.")
     if len(values) < 2:
-        raise BadOption(f"--over {text}: one value leaves no choice; set it with --{text.partition('=')[0]} instead.")
+        option = "--" + text.partition("=")[0].strip().replace("_", "-")
+        raise BadOption(f"--over {text}: one value leaves no choice; set it with {option} instead.")
     return values
 
 
