@@ -178,11 +178,11 @@ def points(
     pairs: Sequence[tuple[float | str, float]],
     x_label: str,
     y_label: str,
-    marked: int | None = None,
+    marked: tuple[int, str] | None = None,
     log_x: bool = False,
     joined: bool = False,
 ) -> Picture:
-    """A dot for each (x, y), the one numbered `marked` larger and with its values; x are all numbers or all names.
+    """A dot for each (x, y), one of them (its index) marked with words; x are all numbers or all names.
 
     A y that is not finite is a cross at the top. `joined` draws a line through the dots from left to right.
     """
@@ -193,33 +193,42 @@ def points(
     with _drawing(height=280) as (figure, axes):
         _plain_axes(axes, x_label, y_label, grid="y")
         low, high = _limits([y], [])
-        axes.set_ylim(low, high + 0.08 * (high - low))  # room for the crosses
+        axes.set_ylim(low - 0.12 * (high - low), high + 0.08 * (high - low))  # room for the words and the crosses
         if log_x:
             _log_axis(axes, float(x.min()), float(x.max()))
         if names:
             axes.set_xticks(range(len(names)), [_shortened(name) for name in names])
-        axes.set_xlim(*_around(x, log_x))
+        axes.set_xlim(*_around(x, log_x, 0.3 if names else 0.06))
         if joined:
             order = [index for index in np.argsort(x) if finite[index]]
             axes.plot(x[order], y[order], color=SERIES_COLOURS[0], alpha=0.5, linewidth=1.2)
-        axes.plot(x[finite], y[finite], "o", color=SERIES_COLOURS[0], markersize=6)
-        top = axes.get_ylim()[1]
-        axes.plot(x[~finite], np.full((~finite).sum(), top), "x", color=SERIES_COLOURS[1], markersize=8)
-        for place in np.unique(x[~finite]):
-            axes.annotate("no result", (place, top), xytext=(0, 9), textcoords="offset points", ha="center")
+        for index in np.flatnonzero(finite):
+            _dot(figure, axes, x[index], y[index], 3.5, SERIES_COLOURS[0])
+        for index in np.flatnonzero(~finite):
+            top = (x[index], axes.get_ylim()[1])
+            axes.annotate("×", top, ha="center", va="center", color=SERIES_COLOURS[1], fontsize=18)
         if marked is not None:
-            axes.plot(x[marked], y[marked], "o", color=SERIES_COLOURS[1], markersize=10)
-            words = names[int(x[marked])] if names else _tick(float(x[marked]))
-            left_half = axes.transLimits.transform(axes.transScale.transform((x[marked], y[marked])))[0] < 0.5
+            place = (float(x[marked[0]]), float(y[marked[0]]))
+            _dot(figure, axes, *place, 6, SERIES_COLOURS[1])
+            across = (axes.transScale + axes.transLimits).transform(place)[0]
             axes.annotate(
-                printable(f"{words}: {number(y[marked])}"),
-                (x[marked], y[marked]),
-                xytext=(10 if left_half else -10, 12),
+                printable(marked[1]),
+                place,
+                xytext=(-4 if across < 0.5 else 4, -9),
                 textcoords="offset points",
-                ha="left" if left_half else "right",
-                va="bottom",
+                ha="left" if across < 0.5 else "right",
+                va="top",
             )
         return _finish(figure, title)
+
+
+def _dot(figure: Any, axes: Any, x: float, y: float, radius: float, colour: str) -> None:
+    """A disc of `radius` pixels; not matplotlib's marker, which refers to a definition that `_finish` takes away."""
+    from matplotlib.patches import Circle
+    from matplotlib.transforms import ScaledTranslation
+
+    place = figure.dpi_scale_trans + ScaledTranslation(x, y, axes.transData)
+    axes.add_artist(Circle((0, 0), radius / 72, transform=place, color=colour, linewidth=0, zorder=3))
 
 
 def _log_axis(axes: Any, low: float, high: float) -> None:
@@ -232,10 +241,10 @@ def _log_axis(axes: Any, low: float, high: float) -> None:
     axes.xaxis.set_minor_formatter("")
 
 
-def _around(x: NDArray[np.float64], log: bool) -> tuple[float, float]:
-    """Limits with a little room left and right of all of x."""
+def _around(x: NDArray[np.float64], log: bool, share: float) -> tuple[float, float]:
+    """Limits with a share of the width as room left and right of all of x."""
     ends = np.log([x.min(), x.max()]) if log else np.array([x.min(), x.max()])
-    room = 0.06 * (ends[1] - ends[0]) or 0.5
+    room = share * (ends[1] - ends[0]) or 0.5
     low, high = ends[0] - room, ends[1] + room
     return (float(np.exp(low)), float(np.exp(high))) if log else (float(low), float(high))
 

@@ -8,7 +8,7 @@ from gpt2lab.base.machine import report_foot
 from gpt2lab.base.plots import lines, points
 from gpt2lab.base.report import Picture, Report
 from gpt2lab.pipelines.sweep_results import Sweep, Trial, loss_of, ranked_rows, settings_text, shown
-from gpt2lab.pipelines.sweep_trials import DECADE
+from gpt2lab.pipelines.sweep_trials import DECADE, short_names
 from gpt2lab.train.metrics import read_metrics
 
 NAMED_CURVES = 5
@@ -19,7 +19,7 @@ STRETCHES = 40
 def write_sweep_report(sweep: Sweep, command: str) -> None:
     """Write `report.html` into the sweep's folder."""
     ranking = sweep.ranking
-    report = Report("Sweep", _outcome(sweep))
+    report = Report(f"Sweep over {', '.join(short_names(sweep.fields).values())}", _outcome(sweep))
     if ranking:
         best = ranking[0]
         report.figures(
@@ -42,7 +42,8 @@ def write_sweep_report(sweep: Sweep, command: str) -> None:
             else "Trials that differ in their seed alone show how much a difference must be to mean something."
         )
         for field in sweep.fields:
-            report.picture(_loss_over(sweep, field))
+            crosses = any(trial.status == "diverged" for trial in sweep.trials)
+            report.picture(_loss_over(sweep, field), "A cross is a trial that diverged." if crosses else "")
         report.picture(_curves(sweep))
         report.heading("Train with the best settings")
         report.passage(sweep.next_command())
@@ -80,7 +81,7 @@ def _loss_over(sweep: Sweep, field: str) -> Picture:
         [(value if is_number else shown(value), loss_of(trial)) for value, trial in zip(values, tried, strict=True)],
         field,
         "validation loss, nats a token",
-        marked=tried.index(best),
+        marked=(tried.index(best), f"best: {best.val_loss:.4f}"),
         log_x=is_number and min(numbers) > 0 and max(numbers) / min(numbers) >= DECADE,
         joined=len(sweep.fields) == 1,
     )

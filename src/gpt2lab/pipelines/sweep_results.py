@@ -127,26 +127,27 @@ def settings_text(settings: Settings, equals: str = " ", between: str = ", ") ->
 
 
 def ranked_rows(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
-    """The columns and rows of the ranking; trials without a result come last."""
-    names = short_names(sweep.fields)
-    columns = ["rank", "trial", *names.values(), "val loss", "to best", "bits/byte", "steps", "minutes"]
-    ranking = sweep.ranking
-    best = loss_of(ranking[0]) if ranking else math.nan
+    """The columns and rows of the ranking; trials without a result come last. Steps are shown where they differ."""
+    names, ranking = short_names(sweep.fields), sweep.ranking
+    differ = len({trial.steps for trial in ranking}) > 1
+    columns = ["rank", "trial", *names.values(), "val loss", "to best", "bits/byte", *["steps"] * differ, "minutes"]
     rows = [
         [
             str(rank),
             f"{trial.number:03d}",
             *_values(trial, sweep.fields),
             f"{loss_of(trial):.4f}",
-            f"{loss_of(trial) - best:+.4f}" if rank > 1 else "",
+            f"{loss_of(trial) - loss_of(ranking[0]):+.4f}" if rank > 1 else "",
             f"{trial.val_bits_per_byte:.4f}",
-            f"{trial.steps:,}",
+            *[f"{trial.steps:,}"] * differ,
             f"{(trial.seconds or 0) / 60:.1f}",
         ]
         for rank, trial in enumerate(ranking, 1)
     ]
-    empty = [""] * 4
-    rows += [["", f"{each.number:03d}", *_values(each, sweep.fields), each.status, *empty] for each in sweep.others]
+    rows += [
+        [trial.status, f"{trial.number:03d}", *_values(trial, sweep.fields), *[""] * (4 + differ)]
+        for trial in sweep.others
+    ]
     return columns, rows
 
 
