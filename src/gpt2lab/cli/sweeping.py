@@ -31,14 +31,13 @@ def sweep_verb(recipe_name: str, vocab_size: int) -> Callable[..., None]:
         Args:
             tokens: folders that `tokenize` made
             out: folder of the sweep: sweep.json, report.html and a run folder for each trial
-            over: FIELD=VALUES, once for each field, named as in recipe.json: optimizer.weight_decay=0,0.1 for these
-                values, optimizer.learning_rate=1e-4..1e-2 for a range; one of a decade or more is taken in equal
-                factors, others in equal steps, and :log or :linear behind it says otherwise
-            search: grid: all combinations, of ranges 5 points; geometric: that, every range in equal factors; random:
-                draws, decided by --seed
-            trials: most trials of a grid, or how many to draw (10)
-            tune_learning_rate: as the paper: 5 % held out, all of it validated on, the recipe paper's schedule; sweeps
-                optimizer.learning_rate from a quarter of the recipe's to four times it unless --over says otherwise
+            over: FIELD=VALUES, once for each field, named as in recipe.json: values with commas between,
+                or a range, as in optimizer.learning_rate=1e-4..1e-2: in equal factors where it spans a
+                decade or more, else in equal steps; :log or :linear behind it says otherwise
+            search: grid: every combination; geometric: that, all ranges in equal factors; random: draws
+            trials: most trials of a grid (else 5 points of a range); how many to draw (else 10)
+            tune_learning_rate: the paper's way: tokens with 5 % held out, validation on all of it, the schedule of
+                the recipe paper; rates from a quarter of the recipe's to four times it, or those of --over
             recipe: NAME:SIZE (paper, modern, laptop; 117M, 345M, 762M, 1542M, PrettyBig, nano, micro), or a file.json
             json: print sweep.json
         """

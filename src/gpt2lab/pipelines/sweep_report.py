@@ -12,8 +12,8 @@ from gpt2lab.pipelines.sweep_trials import DECADE, short_names
 from gpt2lab.train.metrics import read_metrics
 
 NAMED_CURVES = 5
-STRETCHES = 40
-"""Points of a curve, each the mean of as many steps: the loss of single batches jumps more than trials differ."""
+MOST_POINTS, FEWEST_POINTS, STEPS_OF_A_POINT = 40, 8, 5
+"""Of a curve; each is a mean over some steps, for the loss of single batches jumps more than trials differ."""
 
 
 def write_sweep_report(sweep: Sweep, command: str) -> None:
@@ -92,8 +92,8 @@ def _curves(sweep: Sweep) -> Picture:
     started = [trial for trial in sweep.trials if (sweep.folder / trial.folder / "metrics.jsonl").exists()]
     ordered = sorted(started, key=loss_of)
     curves = {trial.number: _curve(sweep, trial) for trial in ordered}
-    # What blows up would leave the others no room: above the first losses there is nothing to compare.
-    ceiling = 1.05 * max(curves[trial.number][1][0] for trial in sweep.ranking)
+    # What blows up would leave the others no room.
+    ceiling = 1.5 * max(curves[trial.number][1][0] for trial in sweep.ranking)
     named = sweep.ranking[:NAMED_CURVES]
     shown_as = [(f"trial {trial.number}:", *_below(curves[trial.number], ceiling)) for trial in named]
     faint = [_below(curves[trial.number], ceiling) for trial in ordered if trial not in named]
@@ -110,7 +110,8 @@ def _curves(sweep: Sweep) -> Picture:
 def _curve(sweep: Sweep, trial: Trial) -> tuple[np.ndarray, np.ndarray]:
     """Steps and training losses, means of stretches of steps."""
     found = [(line["step"], line["loss"]) for line in read_metrics(sweep.folder / trial.folder) if "loss" in line]
-    stretches = np.array_split(np.array(found, dtype=float).reshape(-1, 2), min(STRETCHES, max(1, len(found))))
+    count = min(MOST_POINTS, max(FEWEST_POINTS, len(found) // STEPS_OF_A_POINT))
+    stretches = np.array_split(np.array(found, dtype=float).reshape(-1, 2), count)
     means = np.array([stretch.mean(axis=0) for stretch in stretches if len(stretch)]).reshape(-1, 2)
     return means[:, 0], means[:, 1]
 
