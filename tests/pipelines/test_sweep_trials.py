@@ -6,7 +6,7 @@ import pytest
 
 from gpt2lab.base.errors import BadOption
 from gpt2lab.pipelines.sweep_trials import recipe_with, short_names, trials_of
-from gpt2lab.train.recipe import laptop
+from gpt2lab.train.recipes import laptop
 
 RECIPE = laptop("nano", 320)
 RATE, DECAY = "optimizer.learning_rate", "optimizer.weight_decay"

@@ -204,7 +204,7 @@ def points(
     finite = np.isfinite(y)
     with _drawing(height=280) as (figure, axes):
         _plain_axes(axes, x_label, y_label, grid="y")
-        low, high = _limits([y], [])
+        low, high = _limits([y], [], log=False)
         axes.set_ylim(low - 0.12 * (high - low), high + 0.08 * (high - low))  # room for the words and the crosses
         if log_x:
             _log_axis(axes, float(x.min()), float(x.max()))

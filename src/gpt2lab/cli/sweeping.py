@@ -9,11 +9,12 @@ from gpt2lab.base.progress import say
 from gpt2lab.cli.output import command_line, next_command, print_json
 
 
-def sweep_verb(recipe_name: str, vocab_size: int) -> Callable[..., None]:
+def sweep_verb(recipe_name: str, vocab_size: int | None = None) -> Callable[..., None]:
     import tyro
 
     from gpt2lab.pipelines.sweep_trials import Search
-    from gpt2lab.train.recipe import Recipe, find_recipe
+    from gpt2lab.train.recipe import Recipe
+    from gpt2lab.train.recipes import find_recipe
 
     def command(
         tokens: tyro.conf.Positional[tuple[Path, ...]],
