@@ -87,6 +87,8 @@ class TrainingStep:
         if config.activation_checkpointing:
             for block in network.h:
                 setattr(block, "forward", functools.partial(checkpoint, block.forward, use_reentrant=False))  # noqa: B010
+        elif not recipe.compile:  # a compiler finds this by itself
+            _forget_gelu(network)
         # The loss is left out: its loop over chunks is nothing that a compiler could fuse.
         self._hidden: Callable[..., Tensor] = network.hidden
         if recipe.compile and shutil.which("c++") is None:
@@ -176,6 +178,18 @@ def autocast(config: StepConfig, device: torch.device) -> AbstractContextManager
     if config.precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, dtype={"bfloat16": torch.bfloat16, "float16": torch.float16}[config.precision])
+
+
+def _forget_gelu(network: GPT2) -> None:
+    """Let the backward pass compute GELU again, which is short: its result and its input are the largest tensors kept.
+
+    The product after it is not repeated: checkpointing stops at the last tensor that the backward pass asks for.
+    """
+    for block in network.h:
+        half = functools.partial(
+            checkpoint, block.mlp.activate_and_project, use_reentrant=False, preserve_rng_state=False
+        )
+        setattr(block.mlp, "activate_and_project", half)  # noqa: B010
 
 
 def _remember(memory: StepMemory, result: StepResult, config: StepConfig) -> StepMemory:
