@@ -17,7 +17,7 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ import torch
 from gpt2lab.base.errors import BadOption, UserError, explain_full_disk
 from gpt2lab.base.files import locked_folder, read_json, write_json
 from gpt2lab.base.machine import describe_machine, describe_versions
+from gpt2lab.base.memory import freed_memory_kept
 from gpt2lab.base.progress import Bar, progress_bar, say
 from gpt2lab.checkpoints.model_folder import save_model_folder
 from gpt2lab.evaluate.language_modelling import unigram_loss
@@ -106,7 +107,8 @@ def train(recipe: Recipe, tokens: Sequence[Path], out: Path, *, allow_change: bo
     shards or checkpoints, Diverged when the loss is no number, NoSpace when the disk is full.
     """
     folders, tokenizer = open_token_folders(tokens, recipe)
-    with locked_folder(out), explain_full_disk(out):
+    kept = freed_memory_kept() if training_device().type == "cpu" else nullcontext()
+    with locked_folder(out), explain_full_disk(out), kept:
         _check_same_run(recipe, folders, out, allow_change)
         if (out / "summary.json").exists():
             say(f"{out}: this run is finished. Choose another --out to train again.")
