@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gpt2lab.base.errors import BadOption
 from gpt2lab.base.progress import say
-from gpt2lab.model.gpt2 import GPT2
+from gpt2lab.model.gpt2 import GPT2, MLP
 from gpt2lab.model.loss import summed_cross_entropy
 from gpt2lab.tokens.sequences import IGNORED
 from gpt2lab.train.recipe import Recipe, StepConfig
@@ -185,11 +185,11 @@ def _forget_gelu(network: GPT2) -> None:
 
     The product after it is not repeated: checkpointing stops at the last tensor that the backward pass asks for.
     """
-    for block in network.h:
-        half = functools.partial(
-            checkpoint, block.mlp.activate_and_project, use_reentrant=False, preserve_rng_state=False
-        )
-        setattr(block.mlp, "activate_and_project", half)  # noqa: B010
+    for layer in network.h:
+        mlp = layer.get_submodule("mlp")
+        assert isinstance(mlp, MLP)
+        half = functools.partial(checkpoint, mlp.activate_and_project, use_reentrant=False, preserve_rng_state=False)
+        setattr(mlp, "activate_and_project", half)  # noqa: B010
 
 
 def _remember(memory: StepMemory, result: StepResult, config: StepConfig) -> StepMemory:
