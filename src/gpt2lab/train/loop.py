@@ -19,7 +19,7 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ import torch
 from gpt2lab.base.errors import BadOption, UserError, explain_full_disk
 from gpt2lab.base.files import locked_folder, read_json, write_json
 from gpt2lab.base.machine import describe_machine, describe_versions
+from gpt2lab.base.memory import freed_memory_kept
 from gpt2lab.base.progress import say
 from gpt2lab.checkpoints.model_folder import save_model_folder
 from gpt2lab.evaluate.language_modelling import unigram_loss
@@ -129,8 +130,9 @@ def train_on(
     """Like `train`, on any data, and from the weights of `start`; fresh ones, unless given."""
     check_tracker(recipe)
     start = start or FreshWeights(recipe, data)
-    with locked_folder(out), explain_full_disk(out):
-        device = training_device()
+    device = training_device()
+    kept = freed_memory_kept() if device.type == "cpu" else nullcontext()
+    with locked_folder(out), explain_full_disk(out), kept:
         recipe = with_precision(recipe, device, out)
         _check_same_run(recipe, data, start, out, allow_change)
         if (out / "summary.json").exists():

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from gpt2lab.base.progress import say
-from gpt2lab.model.gpt2 import GPT2
+from gpt2lab.model.gpt2 import GPT2, MLP
 from gpt2lab.model.loss import summed_cross_entropy
 from gpt2lab.tokens.sequences import IGNORED
 from gpt2lab.train.precision import DTYPES, check_precision, with_precision
@@ -88,6 +88,8 @@ class TrainingStep:
         if config.activation_checkpointing:
             for block in network.h:
                 setattr(block, "forward", functools.partial(checkpoint, block.forward, use_reentrant=False))  # noqa: B010
+        elif not recipe.compile:  # a compiler finds this by itself
+            _forget_gelu(network)
         # The loss is left out: its loop over chunks is nothing that a compiler could fuse.
         self._hidden: Callable[..., Tensor] = network.hidden
         if recipe.compile and shutil.which("c++") is None:
@@ -180,6 +182,18 @@ def autocast(config: StepConfig, device: torch.device) -> AbstractContextManager
     if config.precision not in ("bfloat16", "float16"):
         return nullcontext()
     return torch.autocast(device.type, dtype=DTYPES[config.precision])
+
+
+def _forget_gelu(network: GPT2) -> None:
+    """Let the backward pass compute GELU again, which is short: its result and its input are the largest tensors kept.
+
+    The product after it is not repeated: checkpointing stops at the last tensor that the backward pass asks for.
+    """
+    for layer in network.h:
+        mlp = layer.get_submodule("mlp")
+        assert isinstance(mlp, MLP)
+        half = functools.partial(checkpoint, mlp.activate_and_project, use_reentrant=False, preserve_rng_state=False)
+        setattr(mlp, "activate_and_project", half)  # noqa: B010
 
 
 def _remember(memory: StepMemory, result: StepResult, config: StepConfig) -> StepMemory:
