@@ -43,8 +43,8 @@ VERBS = {
     "tokens compare": Verb("tokenizers + texts -> bytes a token of each", tokens_compare_verb),
     "tokens export": Verb("token shards -> those of nanoGPT, llm.c, Hugging Face", tokens_export_verb),
     "tokens import": Verb("token shards of nanoGPT, llm.c, Hugging Face -> ours", tokens_import_verb),
-    "train": Verb("token shards + a recipe -> a run with a model", lambda: train_verb("laptop:nano")),
-    "sweep": Verb("token shards + a recipe -> which settings train best", lambda: sweep_verb("laptop:nano")),
+    "train": Verb("token shards + a recipe -> a run with a model", lambda: train_verb("modern:nano")),
+    "sweep": Verb("token shards + a recipe -> which settings train best", lambda: sweep_verb("modern:nano")),
     "import": Verb("a GPT-2 from elsewhere, by name or file -> a model folder", import_verb),
     "export": Verb("a model -> Hugging Face, GGUF, CTranslate2, ONNX, llm.c", export_verb),
     "inspect": Verb("a model -> its shapes, norms, origin, suspicious tensors", inspect_verb),
@@ -93,7 +93,7 @@ def verb_command(name: str, arguments: list[str]) -> Callable[..., None]:
     from gpt2lab.tokens.shards import read_tokens_info
 
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--recipe", default="laptop:nano")
+    first.add_argument("--recipe", default="modern:nano")
     known, others = first.parse_known_args(arguments)
     tokens = next((Path(word) for word in others if Path(word, "tokens.json").exists()), None)
     return verbs[name](known.recipe, read_tokens_info(tokens).vocab_size if tokens else None)

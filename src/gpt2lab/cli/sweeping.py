@@ -23,7 +23,7 @@ def sweep_verb(recipe_name: str, vocab_size: int | None = None) -> Callable[...,
         search: Search = "grid",
         trials: int | None = None,
         tune_learning_rate: bool = False,
-        recipe: str = "laptop:nano",  # noqa: ARG001 - read beforehand, by verb_command
+        recipe: str = "modern:nano",  # noqa: ARG001 - read beforehand, by verb_command
         options: Annotated[Recipe, tyro.conf.arg(name="")] = find_recipe(recipe_name, vocab_size),  # noqa: B008
         json: bool = False,
     ) -> None:
@@ -39,7 +39,8 @@ def sweep_verb(recipe_name: str, vocab_size: int | None = None) -> Callable[...,
             trials: most trials of a grid (else 5 points of a range); how many to draw (else 10)
             tune_learning_rate: the paper's way: tokens with 5 % held out, validation on all of it, the schedule of
                 the recipe paper; rates from a quarter of the recipe's to four times it, or those of --over
-            recipe: NAME:SIZE (paper, modern, laptop; 117M, 345M, 762M, 1542M, PrettyBig, nano, micro), or a file.json
+            recipe: NAME:SIZE (modern, paper, laptop, connor; 117M, 345M, 762M, 1542M, PrettyBig, nano, micro), a run's
+                file.json, or connor:file.json, one of the replication's
             json: print sweep.json
         """
         from gpt2lab.pipelines.sweep import sweep, tuned_as_in_the_paper

@@ -17,7 +17,7 @@ def train_verb(recipe_name: str, vocab_size: int | None = None) -> Callable[...,
     def command(
         tokens: tyro.conf.Positional[tuple[Path, ...]],
         out: Path,
-        recipe: str = "laptop:nano",  # noqa: ARG001 - read beforehand, by verb_command
+        recipe: str = "modern:nano",  # noqa: ARG001 - read beforehand, by verb_command
         options: Annotated[Recipe, tyro.conf.arg(name="")] = find_recipe(recipe_name, vocab_size),  # noqa: B008
         allow_change: bool = False,
         json: bool = False,
@@ -27,7 +27,7 @@ def train_verb(recipe_name: str, vocab_size: int | None = None) -> Callable[...,
         Args:
             tokens: folders that `tokenize` made; with several, --data.weights tells each one's share
             out: the run folder: recipe, metrics, checkpoints, report, and at the end model/
-            recipe: NAME:SIZE (paper, modern, laptop, connor; 117M, 345M, 762M, 1542M, PrettyBig, nano, micro), the
+            recipe: NAME:SIZE (modern, paper, laptop, connor; 117M, 345M, 762M, 1542M, PrettyBig, nano, micro), the
                 file.json of a run, or connor:file.json, one of the replication's
             allow_change: go on with a run though the recipe has changed, where the saved state fits it
             json: print the run's summary as JSON

@@ -31,7 +31,7 @@ from gpt2lab.tokens.shards import TokensInfo, is_held_out
 from gpt2lab.tokens.tokenize import tokenize
 from gpt2lab.train.loop import RunSummary, train
 from gpt2lab.train.recipe import Recipe
-from gpt2lab.train.recipes import laptop
+from gpt2lab.train.recipes import modern
 from gpt2lab.train.report import write_run_report
 from gpt2lab.webtext.build import BuildOptions, BuildReport, build
 from gpt2lab.webtext.crawl.fetch import FetchOptions, fetch, read_links
@@ -178,7 +178,7 @@ class _Demo:
 
     def _recipe(self, info: TokensInfo) -> Recipe:
         return replace(
-            laptop("nano", info.vocab_size), minutes=self.options.minutes, seed=self.options.seed, name="laptop:nano"
+            modern("nano", info.vocab_size), minutes=self.options.minutes, seed=self.options.seed, name="modern:nano"
         )
 
     def _samples(self, model: LanguageModel) -> list[dict[str, str]]:

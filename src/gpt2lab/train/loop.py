@@ -60,6 +60,8 @@ from gpt2lab.train.validation import validate
 from gpt2lab.train.watcher import Watcher
 
 WARM_UP_STEPS, TIMED_STEPS = 3, 9
+MEASURED_SHARE = 0.1
+"""Of the minutes asked for, the most that measuring a step may take; two steps are taken in any case."""
 FIXED_IN_A_RUN = (
     "the ",  # tokens, text, model it began with
     "model.",
@@ -226,15 +228,17 @@ class _Run:
 
     def _steps_in(self, seconds: float) -> int:
         """How many steps fit into `seconds`, with validations and samples: measured on a network thrown away."""
-        times = []
-        for step in range(WARM_UP_STEPS + TIMED_STEPS):
+        times: list[float] = []
+        while len(times) < WARM_UP_STEPS + TIMED_STEPS:
             start = time.perf_counter()
-            self._take(step)
+            self._take(len(times))
             times.append(time.perf_counter() - start)
+            if len(times) > 1 and sum(times) > MEASURED_SHARE * seconds:
+                break
         start = time.perf_counter()
         self._validate()
         validation_seconds = time.perf_counter() - start
-        step_seconds = statistics.median(times[WARM_UP_STEPS:])
+        step_seconds = statistics.median(times[WARM_UP_STEPS:] or times[1:])
         per_step = step_seconds + validation_seconds / self.asked.watch.validate_every
         if self.asked.watch.sample_every:
             start = time.perf_counter()
