@@ -155,6 +155,8 @@ class WatchConfig:
     validation_sequences: int = 128
     checkpoint_every: int = 250
     keep_checkpoints: int = 2
+    patience: int = 0
+    """Stop after this many validations without a new best one, and keep the best one's weights; 0: go to the end."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,7 @@ class Recipe:
         for name, value in positive.items():
             if value < 1:
                 raise BadOption(f"{name} = {value}: must be at least 1.")
+        _check("watch", self.watch, 0, math.inf, ("patience",))
         if not 0 <= self.minutes < math.inf:
             raise BadOption(f"minutes = {self.minutes}: must be at least 0 and finite (0 trains for `steps`).")
         if not 0 <= self.seed < 2**63:
@@ -267,6 +270,25 @@ def modern(size: str = "nano", vocab_size: int = 50_257) -> Recipe:
         optimizer = replace(optimizer, learning_rate=6e-4, muon=MuonConfig(learning_rate=1e-3))
         schedule = replace(schedule, warmup_steps=like.schedule.warmup_steps)
     return replace(like, name=f"modern:{size}", optimizer=optimizer, schedule=schedule)
+
+
+def finetune(model: GPT2Config, lora: bool = False) -> Recipe:
+    """On from a trained model of shape `model`, on a small text: a short warm-up, low rates, stops when it overfits.
+
+    Full: 5e-5, the customary rate for a small batch. LoRA: ten times as much, for its matrices begin at 0; they do not
+    decay, for decay would only pull back to the model it began with, which is what their smallness does already.
+    """
+    return Recipe(
+        name="finetune:lora" if lora else "finetune:full",
+        model=model,
+        optimizer=OptimizerConfig(learning_rate=5e-4 if lora else 5e-5, beta2=0.99, weight_decay=0.0 if lora else 0.01),
+        schedule=ScheduleConfig(warmup_steps=20),
+        batch=BatchConfig(sequences=4),
+        watch=WatchConfig(
+            validate_every=20, validation_sequences=32, checkpoint_every=50, keep_checkpoints=1, patience=3
+        ),
+        steps=200,
+    )
 
 
 RECIPES: dict[str, Callable[..., Recipe]] = {"paper": paper, "laptop": laptop, "modern": modern}
