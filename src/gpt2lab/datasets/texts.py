@@ -64,7 +64,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Record]]:
 
 
 def read_parquet_records(path: Path, column: str = "text") -> Iterator[tuple[int, Record]]:
-    """Row numbers, from 0, and rows: only `column` of them, where there is one. Raises BadInput for what is no Parquet file."""
+    """Row numbers, from 0, and rows: only `column`, where there is one. Raises BadInput for what is no Parquet file."""
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
             names = table.schema_arrow.names

@@ -77,7 +77,7 @@ def prepare_texts(
             f"--sequence-length {sequence_length}: must be at least {SHORTEST_SEQUENCE} and at most the model's context"
             f" of {context_length:,}."
         )
-    notes = [f"{own.empty:,} empty documents were left out."] if own.empty else []
+    notes = [f"left out: empty documents ({own.empty:,})."] if own.empty else []
     prepare = _completions if own.are_completions else _documents
     prepared = prepare(own, tokenizer, context_length, held_out_share, sequence_length)
     return Texts(prepared.train, prepared.held_out, prepared.sequence_length, (*notes, *prepared.notes))
@@ -172,9 +172,11 @@ def _completions(own: OwnTexts, tokenizer: ByteLevelBPE, context: int, share: fl
     cut = sum(len(p) + len(c) > length + 1 for _, (p, c) in fitting)
     notes = []
     if left_out := len(pairs) - len(fitting):
-        notes.append(f"{left_out:,} completions of more than {length:,} tokens were left out.")
+        notes.append(f"left out: completions of more than {length:,} tokens ({left_out:,}).")
     if cut:
-        notes.append(f"{cut:,} prompts lost their beginning: with the completion they are over {length + 1:,} tokens.")
+        notes.append(
+            f"cut at the beginning: prompts of more than {length + 1:,} tokens with their completion ({cut:,})."
+        )
     order = sorted(fitting, key=lambda each: (_hash(prompts[each[0]] + own.examples[each[0]].text), each[0]))
     held = {n for n, _ in order[: max(1, round(share * len(order)))]}
     # Copies of an example that is held out are, too.
@@ -184,7 +186,7 @@ def _completions(own: OwnTexts, tokenizer: ByteLevelBPE, context: int, share: fl
         sides[own.examples[n] in held_examples].append(n)
     if not all(sides):
         raise BadInput(
-            f"{own.files[0]}: {len(fitting):,} examples that fit {length:,} tokens are too few: some are trained on and"
+            f"{own.files[0]}: too few examples that fit {length:,} tokens ({len(fitting):,}): some are trained on and"
             " some, different ones, held out. Give more."
         )
     splits = []
