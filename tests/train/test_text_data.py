@@ -1,6 +1,7 @@
 """A text of one's own as rows of tokens: what is held out, what is predicted, and that it fits any length."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import torch
 
 from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.datasets.own_texts import Example, OwnTexts
+from gpt2lab.model.config import GPT2Config
 from gpt2lab.tokens.sequences import IGNORED
-from gpt2lab.train.text_data import prepare_texts
+from gpt2lab.train.recipe import BatchConfig, finetune
+from gpt2lab.train.text_data import TextData, prepare_texts
 
 
 def own(*examples):
@@ -32,6 +35,18 @@ def test_documents_are_held_out_whole_and_every_other_token_is_predicted_once(se
         assert Counter(side.targets.tolist()) == Counter(stream[1:])
     again = prepare_texts(own(*sentences), small_tokenizer, 32, 0.1)
     assert again.held_out.texts == texts.held_out.texts
+
+
+def test_each_epoch_predicts_every_token_once_but_cuts_at_other_places(sentences, small_tokenizer):
+    texts = prepare_texts(own(*sentences[:20]), small_tokenizer, 32, 0.1)
+    model = GPT2Config(vocab_size=small_tokenizer.vocab_size, context_length=32)
+    recipe = replace(finetune(model), batch=BatchConfig(sequences=texts.train.sequences))
+    data = TextData(recipe, own(*sentences[:20]), texts, small_tokenizer)
+    epochs = [data.batch(step) for step in range(3)]
+    for _, targets in epochs:
+        assert Counter(targets[targets != IGNORED].tolist()) == Counter(texts.train.stream.tolist())
+    assert len({tuple(sorted(map(tuple, inputs.tolist()))) for inputs, _ in epochs}) == 3
+    assert (data.batch(1) == epochs[1]).all()
 
 
 def test_copies_of_a_document_are_on_one_side(sentences, small_tokenizer):
@@ -82,17 +97,16 @@ def test_only_completions_and_their_ends_are_predicted(small_tokenizer):
     assert Counter(texts.train.targets.tolist()) == Counter(wanted)
 
 
-def test_examples_that_share_a_row_do_not_see_each_other(small_model):
+def test_examples_that_share_a_row_are_read_as_each_alone(small_model, monkeypatch):
     texts = prepare_texts(own(*completions(small_model.tokenizer)), small_model.tokenizer, 32, 0.1)
-    inputs, targets, documents = (torch.from_numpy(each.astype(np.int64))[:1] for each in texts.train.rows)
-    assert int(documents.max()) >= 2
-    changed = inputs.clone()
-    changed[documents == 1] = 5
+    inputs, _, documents = (torch.from_numpy(each.astype(np.int64))[:1] for each in texts.train.rows)
+    monkeypatch.setattr(small_model.network, "restart_positions", True)
     with torch.inference_mode():
-        before, after = (small_model.network(each, documents_BT=documents) for each in (inputs, changed))
-    assert torch.equal(before[documents == 2], after[documents == 2])
-    assert not torch.equal(before[documents == 1], after[documents == 1])
-    assert (targets[documents == 2] != IGNORED).any()
+        together = small_model.network(inputs, documents_BT=documents)
+        assert len(documents.unique()) >= 3
+        for start in documents.unique():
+            alone = small_model.network(inputs[documents == start][None])
+            torch.testing.assert_close(together[documents == start][None], alone, atol=1e-4, rtol=0)
 
 
 def test_what_is_too_long_loses_the_prompts_beginning_or_is_left_out_and_counted(small_tokenizer):

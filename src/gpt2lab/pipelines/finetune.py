@@ -169,7 +169,7 @@ def finetune(
         adapter=str(out / ADAPTER) if options.lora else None,
         steps=summary.steps,
         model_step=summary.steps if summary.model_step is None else summary.model_step,
-        epochs=summary.steps * data.sequences_a_step / texts.train.rows.shape[1],
+        epochs=summary.steps * data.sequences_a_step / texts.train.sequences,
         train_tokens=len(texts.train.targets),
         held_out_tokens=len(texts.held_out.targets),
         sequence_length=texts.sequence_length,
@@ -185,7 +185,7 @@ def finetune(
 
 def _recipe(options: FinetuneOptions, recipe: Recipe, texts: Texts) -> Recipe:
     """The recipe with what was asked for; its length follows from the text, how often it validates from the length."""
-    steps = options.steps or math.ceil(options.epochs * texts.train.rows.shape[1] / options.batch)
+    steps = options.steps or math.ceil(options.epochs * texts.train.sequences / options.batch)
     if options.minutes is None:
         every = max(1, min(100, steps // 10))
         recipe = replace(

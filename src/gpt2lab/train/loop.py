@@ -167,6 +167,7 @@ class _Run:
     def _fresh(self) -> None:
         """The network and optimizer that a run begins with."""
         self.network = self.start.network().to(training_device())
+        self.network.restart_positions = self.data.restart_positions
         self.optimizer = make_optimizer(self.network, self.asked.optimizer)
         self.step = TrainingStep(self.asked, self.network, self.optimizer)
 

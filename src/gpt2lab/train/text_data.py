@@ -1,7 +1,9 @@
 """Texts of one's own as rows of tokens: which are held out, how long the rows are, what is predicted in them.
 
-Documents follow each other in one stream, each after an `<|endoftext|>`, as in token shards. A prompt's completion ends
-in one; several examples share a row, none sees another, and only the completions are predicted.
+Documents follow each other in one stream, each after an `<|endoftext|>`, as in token shards; each epoch cuts it at
+other places, or a short text would be learned by its positions. A prompt's completion ends
+in one; several examples share a row, none sees another, each has positions from 0, as when `generate` is asked, and
+only the completions are predicted.
 """
 
 import hashlib
@@ -19,7 +21,7 @@ from gpt2lab.base.files import sha256_of
 from gpt2lab.datasets.own_texts import OwnTexts
 from gpt2lab.tokens.bpe import ByteLevelBPE
 from gpt2lab.tokens.loader import Loader
-from gpt2lab.tokens.permutation import permuted_by_epoch
+from gpt2lab.tokens.permutation import permuted_by_epoch, random_below
 from gpt2lab.tokens.sequences import IGNORED, Batch, shifted
 from gpt2lab.train.recipe import Recipe
 
@@ -41,6 +43,13 @@ class TextSplit:
     rows: npt.NDArray[np.int32]
     texts: tuple[str, ...]
     prompts: tuple[str, ...]
+    stream: Ids | None = None
+    """of documents: what the rows were cut from"""
+
+    @property
+    def sequences(self) -> int:
+        """Rows in an epoch of training."""
+        return int(self.rows.shape[1]) if self.stream is None else -(-len(self.stream) // self.rows.shape[2])
 
     @property
     def targets(self) -> Ids:
@@ -119,7 +128,7 @@ def _documents(own: OwnTexts, tokenizer: ByteLevelBPE, context: int, share: floa
     if length < context and not asked:
         notes.append(f"trained in sequences of {length:,} tokens, for the text is short (the context is {context:,}).")
     sides = ((train_ids, train_texts), (held_out_ids, held_out_texts))
-    splits = [TextSplit(_cut(ids, length), tuple(side), ()) for ids, side in sides]
+    splits = [TextSplit(_cut(ids, length), tuple(side), (), ids) for ids, side in sides]
     return Texts(splits[0], splits[1], length, tuple(notes))
 
 
@@ -198,7 +207,7 @@ def _completions(own: OwnTexts, tokenizer: ByteLevelBPE, context: int, share: fl
 
 
 def _packed(pairs: Sequence[Pair], length: int, end_of_text: int) -> Ids:
-    """Examples in rows, each in the row where it leaves the least room: inputs, targets, numbers of examples."""
+    """Examples in rows, each in the row where it leaves the least room: inputs, targets, places where examples begin."""
     room: list[tuple[int, int]] = []  # of each row that is begun, rising: free tokens, row
     members: list[list[Pair]] = []
     for pair in pairs:
@@ -216,12 +225,13 @@ def _packed(pairs: Sequence[Pair], length: int, end_of_text: int) -> Ids:
     documents = np.zeros(tokens.shape, np.int32)
     for row, held in enumerate(members):
         start = 0
-        for number, (prompt, completion) in enumerate(held, 1):
+        for prompt, completion in held:
             middle, end = start + len(prompt), start + len(prompt) + len(completion)
             tokens[row, start:end] = [*prompt, *completion]
             counted[row, middle:end] = True
-            documents[row, start:end] = number
+            documents[row, start:end] = start
             start = end
+        documents[row, start:] = start
     targets = np.where(counted[:, 1:], tokens[:, 1:], IGNORED)
     return np.stack([tokens[:, :-1], targets, documents[:, :-1]]).astype(np.int32)
 
@@ -240,6 +250,27 @@ class _Rows:
         return self.rows[:, places].astype(np.int64)
 
 
+class _Stream:
+    """A source of batches, each token of a stream predicted once an epoch; after its end it begins again."""
+
+    def __init__(self, ids: Ids, length: int, seed: int) -> None:
+        self.ids, self.length, self.key = ids, length, f"{seed}:cuts".encode()
+        self.sequences = -(-len(ids) // length)
+
+    def places(self, numbers: npt.NDArray[np.uint64], key: bytes) -> npt.NDArray[np.int64]:
+        epochs, within = np.divmod(numbers, np.uint64(self.sequences))
+        rows = permuted_by_epoch(within, epochs, self.sequences, key)
+        return epochs.astype(np.int64) * self.sequences + rows
+
+    def read(self, places: npt.NDArray[np.int64]) -> Batch:
+        epochs, rows = np.divmod(places, self.sequences)
+        first = random_below(epochs.astype(np.uint64), np.full(len(epochs), self.length), self.key)
+        within = (rows * self.length)[:, None] + np.arange(self.length + 1)
+        batch = shifted(self.ids[(first[:, None] + within) % len(self.ids)])
+        batch[1][within[:, :-1] >= len(self.ids)] = IGNORED  # the last row meets tokens of the first one again
+        return batch
+
+
 class TextData:
     """Prepared texts as a run's data."""
 
@@ -248,8 +279,11 @@ class TextData:
     def __init__(self, recipe: Recipe, own: OwnTexts, texts: Texts, tokenizer: ByteLevelBPE) -> None:
         self.recipe, self.own, self.texts, self.tokenizer = recipe, own, texts, tokenizer
         self.sequence_length = texts.sequence_length
+        self.restart_positions = own.are_completions
         self.sequences_a_step = recipe.batch.sequences * recipe.batch.accumulation
-        self._loader = Loader([_Rows(texts.train.rows)], self.sequences_a_step, recipe.seed)
+        train = texts.train
+        source = _Rows(train.rows) if train.stream is None else _Stream(train.stream, self.sequence_length, recipe.seed)
+        self._loader = Loader([source], self.sequences_a_step, recipe.seed)
 
     def batch(self, step: int) -> Batch:
         """The rows of a step."""
