@@ -37,9 +37,9 @@ def finetune_verb() -> Callable[..., None]:
         if json:
             return print_json(found)
         for sample in found.samples[:2]:
-            prompt = repr(sample.prompt) if sample.prompt else "unprompted"
-            say(f"{prompt}, before: {_line(sample.before)}")
-            say(f"{prompt}, after:  {_line(sample.after)}")
+            say(f"after “{sample.prompt}”:" if sample.prompt else "unprompted:")
+            say(f"  before  {_line(sample.before)}")
+            say(f"  now     {_line(sample.after)}")
         if warning := warning_of(found.copied):
             say(warning)
         say(

@@ -207,7 +207,7 @@ def _completions(own: OwnTexts, tokenizer: ByteLevelBPE, context: int, share: fl
 
 
 def _packed(pairs: Sequence[Pair], length: int, end_of_text: int) -> Ids:
-    """Examples in rows, each in the row where it leaves the least room: inputs, targets, places where examples begin."""
+    """Examples in rows, each in the row where it leaves the least room: inputs, targets, where examples begin."""
     room: list[tuple[int, int]] = []  # of each row that is begun, rising: free tokens, row
     members: list[list[Pair]] = []
     for pair in pairs:
