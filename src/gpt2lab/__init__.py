@@ -12,6 +12,7 @@ Nothing heavy is imported before it is used.
 """
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from gpt2lab.base import errors as errors
 
 if TYPE_CHECKING:
     from gpt2lab.generate.language_model import LanguageModel
+    from gpt2lab.pipelines.finetune import Finetuned
 
 __version__ = "0.1.0"
 
@@ -28,6 +30,16 @@ def load(path: str | Path) -> "LanguageModel":
     from gpt2lab.generate.language_model import LanguageModel
 
     return LanguageModel.load(path)
+
+
+def finetune(
+    model: str | Path, texts: str | Path | Sequence[str | Path], out: str | Path, **options: Any
+) -> "Finetuned":
+    """Go on training a model with texts; `options` are those of `gpt2lab.pipelines.finetune.FinetuneOptions`."""
+    from gpt2lab.pipelines.finetune import FinetuneOptions, finetune
+
+    places = [texts] if isinstance(texts, str | Path) else texts
+    return finetune(model, [Path(place) for place in places], Path(out), FinetuneOptions(**options))
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gpt2lab.base.errors import UserError
 from gpt2lab.base.progress import say
+from gpt2lab.cli.finetuning import finetune_verb
 from gpt2lab.cli.models import evaluate_verb, export_verb, generate_verb, import_verb, inspect_verb, verify_verb
 from gpt2lab.cli.sweeping import sweep_verb
 from gpt2lab.cli.tokens import (
@@ -45,6 +46,7 @@ VERBS = {
     "tokens import": Verb("token shards of nanoGPT, llm.c, Hugging Face -> ours", tokens_import_verb),
     "train": Verb("token shards + a recipe -> a run with a model", lambda: train_verb("modern:nano")),
     "sweep": Verb("token shards + a recipe -> which settings train best", lambda: sweep_verb("modern:nano")),
+    "finetune": Verb("a model + your own text -> a model in its style, full or LoRA", finetune_verb),
     "import": Verb("a GPT-2 from elsewhere, by name or file -> a model folder", import_verb),
     "export": Verb("a model -> Hugging Face, GGUF, CTranslate2, ONNX, llm.c", export_verb),
     "inspect": Verb("a model -> its shapes, norms, origin, suspicious tensors", inspect_verb),

@@ -63,12 +63,12 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Record]]:
             yield number, record
 
 
-def read_parquet_records(path: Path) -> Iterator[tuple[int, Record]]:
-    """Row numbers, from 0, and rows. Raises BadInput when it is no Parquet file."""
+def read_parquet_records(path: Path, column: str = "text") -> Iterator[tuple[int, Record]]:
+    """Row numbers, from 0, and rows: only `column`, where there is one. Raises BadInput for what is no Parquet file."""
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
             names = table.schema_arrow.names
-            columns = ["text"] if "text" in names else None  # what else is there may be large
+            columns = [column] if column in names else None  # what else is there may be large
             number = 0
             for batch in table.iter_batches(ROWS_AT_ONCE, columns=columns):
                 for record in batch.to_pylist():

@@ -144,6 +144,8 @@ class GPT2(nn.Module):
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         self.config = config
+        self.restart_positions = False
+        """Whether each document of `documents_BT`, which then holds the place where it begins, has positions from 0."""
         self.wte = _embedding(config.vocab_size, config.n_embd)
         self.wpe = _embedding(config.context_length, config.n_embd)
         self.dropout = nn.Dropout(config.embd_pdrop)
@@ -171,7 +173,8 @@ class GPT2(nn.Module):
     def hidden(self, tokens_BT: Tensor, cache: KVCache | None = None, documents_BT: Tensor | None = None) -> Tensor:
         """The residual stream after the last layer norm, [B, T, D]; with a cache, of the tokens after those it holds.
 
-        `documents_BT` (int64) numbers each token's document, and stops attention at the borders; positions run on.
+        `documents_BT` (int64) numbers each token's document, and stops attention at the borders; positions run on,
+        unless they are to restart.
         Raises ValueError when the positions run past `context_length`, or for documents together with a cache.
         """
         if cache is not None and documents_BT is not None:
@@ -180,8 +183,10 @@ class GPT2(nn.Module):
         end = start + tokens_BT.shape[1]
         if end > self.config.context_length:
             raise ValueError(f"{end} tokens are more than the context of {self.config.context_length}")
-        positions_T = torch.arange(start, end, device=tokens_BT.device)
-        x_BTD = self.dropout(self.wte(tokens_BT) + self.wpe(positions_T))
+        positions_1T = torch.arange(start, end, device=tokens_BT.device)[None]
+        if documents_BT is not None and self.restart_positions:
+            positions_1T = positions_1T - documents_BT
+        x_BTD = self.dropout(self.wte(tokens_BT) + self.wpe(positions_1T))
         mask = attention_mask(end - start, start, documents_BT, tokens_BT.device)
         for block in self.h:
             x_BTD = block(x_BTD, cache, mask)

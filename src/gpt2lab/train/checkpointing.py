@@ -1,6 +1,7 @@
 """Checkpoints of a run: whole folders, from which training goes on with the same bits."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,24 +36,34 @@ def save_checkpoint(
     progress: Progress,
     keep: int,
     averaged: GPT2 | None = None,
+    best_step: int | None = None,
 ) -> Path:
-    """Write `folder/step-N`, whole or not at all, then delete all but the newest `keep`.
+    """Write `folder/step-N`, whole or not at all, then delete all but the newest `keep` and that of `best_step`.
+
+    Of the weights those are held that are trained.
 
     Raises NoSpace when the disk is full; the checkpoints before are then untouched.
     """
-    path = folder / f"step-{progress.step:08d}"
+    path = checkpoint_path(folder, progress.step)
     with whole_folder(path) as partial:
-        save_tensors(partial / "weights.safetensors", dict(network.named_parameters()))
+        save_tensors(partial / "weights.safetensors", _trained(network))
         save_tensors(partial / "optimizer.safetensors", _optimizer_tensors(network, optimizer))
         if averaged is not None:
             save_tensors(partial / "averaged.safetensors", dict(averaged.named_parameters()))
         hashes = {file.name: sha256_of(file) for file in sorted(partial.glob("*.safetensors"))}
         write_json(partial / "state.json", asdict(progress) | {"sha256": hashes})
     for old in checkpoints(folder)[:-keep]:
+        if best_step is not None and old == checkpoint_path(folder, best_step):
+            continue
         for file in sorted(old.iterdir()):
             file.unlink()
         old.rmdir()
     return path
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step is."""
+    return folder / f"step-{step:08d}"
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -73,10 +84,10 @@ def restore_checkpoint(
     except BadInput as error:
         raise DamagedCheckpoint(str(error)) from None
     try:
-        _restore_weights(path / "weights.safetensors", network)
+        _restore_weights(path / "weights.safetensors", _trained(network))
         if averaged is not None:
-            _restore_weights(path / "averaged.safetensors", averaged)
-        for name, parameter in network.named_parameters():
+            _restore_weights(path / "averaged.safetensors", dict(averaged.named_parameters()))
+        for name, parameter in _trained(network).items():
             optimizer.state[parameter] = {
                 key.rpartition(":")[2]: tensor.to(parameter.device)
                 for key, tensor in states.items()
@@ -107,15 +118,19 @@ def set_aside(path: Path) -> Path:
 
 
 @torch.no_grad()
-def _restore_weights(path: Path, network: GPT2) -> None:
+def _restore_weights(path: Path, parameters: Mapping[str, torch.Tensor]) -> None:
     weights = load_tensors(path)
-    for name, parameter in network.named_parameters():
+    for name, parameter in parameters.items():
         parameter.copy_(weights[name])
+
+
+def _trained(network: GPT2) -> dict[str, torch.Tensor]:
+    return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
 def _optimizer_tensors(network: GPT2, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     return {
         f"{name}:{key}": value
-        for name, parameter in network.named_parameters()
+        for name, parameter in _trained(network).items()
         for key, value in optimizer.state[parameter].items()
     }

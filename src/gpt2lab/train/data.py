@@ -29,6 +29,8 @@ class RunData(Protocol):
     """what a run that is taken up again calls them where they have changed: the tokens, the text"""
     tokenizer: ByteLevelBPE
     sequence_length: int
+    restart_positions: bool
+    """see `GPT2.restart_positions`"""
 
     def batch(self, step: int) -> Batch:
         """Training sequences of a step counted from 0, a function of the seed and the step."""
@@ -69,6 +71,7 @@ class FoldersData:
     """Folders of token shards as a recipe reads them. Raises as `training_loader` does, at the first batch."""
 
     kind = "the tokens"
+    restart_positions = False
 
     def __init__(self, recipe: Recipe, folders: Sequence[TokenFolder], tokenizer: ByteLevelBPE) -> None:
         self.recipe, self.folders, self.tokenizer = recipe, folders, tokenizer

@@ -14,6 +14,7 @@ Two runs of one recipe on one machine give the same bits, and so does a run that
 of a step, and its dropout, are functions of (seed, step).
 """
 
+import math
 import signal
 import statistics
 import threading
@@ -40,6 +41,7 @@ from gpt2lab.tokens.sequences import Batch as TokenBatch
 from gpt2lab.train.checkpointing import (
     DamagedCheckpoint,
     Progress,
+    checkpoint_path,
     checkpoints,
     restore_checkpoint,
     save_checkpoint,
@@ -98,6 +100,9 @@ class RunSummary:
     training_seconds: float
     seconds: float
     model: str
+    model_step: int | None = None
+    """the step whose weights the model folder has: the last, or with watch.patience that of the best validation"""
+    model_val_loss: float | None = None
 
 
 def train(
@@ -186,12 +191,15 @@ class _Run:
         self.asked, self.data, self.out, self.start, self.command = recipe, data, out, start, command
         self.recipe, self.tokenizer = recipe, data.tokenizer
         self._began = time.perf_counter()
+        self._validations: list[tuple[int, float]] = []
+        """step and loss of each validation so far"""
         self.val_batches = [_tensors(batch) for batch in data.held_out()]
         data.check()
 
     def _fresh(self) -> None:
         """The network and optimizer that a run begins with."""
         self.network = self.start.network().to(training_device())
+        self.network.restart_positions = self.data.restart_positions
         self.optimizer = make_optimizer(self.network, self.asked.optimizer)
         self.step = TrainingStep(self.asked, self.network, self.optimizer)
 
@@ -305,22 +313,42 @@ class _Run:
         with _interrupt_noted() as interrupted, self._watcher(progress) as watcher:
             self._began = time.perf_counter() - progress.seconds
             if progress.step == 0:
-                watcher.record(0, self._validate())
-            for _ in range(progress.step, recipe.steps):
+                self._record_validation(0, watcher)
+            else:
+                self._validations = [
+                    (line["step"], line["val_loss"]) for line in read_metrics(self.out) if "val_loss" in line
+                ]
+            last = self._stalled()
+            while not last and progress.step < recipe.steps:
                 progress = self._step_and_records(progress, watcher)
-                last = progress.step == recipe.steps
-                if progress.step % recipe.watch.checkpoint_every == 0 or last or interrupted.is_set():
+                last = progress.step == recipe.steps or self._stalled()
+                best = recipe.watch.patience and self._best_step() == progress.step
+                if progress.step % recipe.watch.checkpoint_every == 0 or last or best or interrupted.is_set():
                     self._save(progress)
                 if interrupted.is_set() and not last:
                     raise KeyboardInterrupt(
                         f"{self.out}: saved at step {progress.step:,}; the same command goes on from there."
                     )
+            if progress.step < recipe.steps:
+                say(
+                    f"stopped at step {progress.step:,} of {recipe.steps:,}: {recipe.watch.patience} validations"
+                    f" without a better loss than step {self._best_step():,}'s."
+                )
         return self._finish(progress, watcher)
 
     def _watcher(self, progress: Progress) -> Watcher:
         return Watcher(
             self.recipe, self.out, self.step, self.tokenizer, progress.step, self._tokens_a_step, self.command
         )
+
+    def _best_step(self) -> int:
+        """The step of the lowest validation loss so far, the earliest of equal ones."""
+        return min(self._validations, key=lambda validation: validation[1], default=(0, math.inf))[0]
+
+    def _stalled(self) -> bool:
+        """Whether as many validations as the recipe's patience have passed since the best one."""
+        patience = self.recipe.watch.patience
+        return patience > 0 and sum(step > self._best_step() for step, _ in self._validations) >= patience
 
     @property
     def _tokens_a_step(self) -> int:
@@ -342,21 +370,43 @@ class _Run:
         }
         watcher.record(done, line if result.verdict == "taken" else line | {"skipped": result.verdict})
         if done % self.recipe.watch.validate_every == 0 or done == self.recipe.steps:
-            watcher.record(done, self._validate())
+            self._record_validation(done, watcher)
         watcher.step_ended(done, seconds, result.loss, result.gradient_norm)
         total = time.perf_counter() - self._began
         return Progress(done, progress.training_seconds + seconds, total, self.step.memory)
 
+    def _record_validation(self, step: int, watcher: Watcher) -> None:
+        validation = self._validate()
+        watcher.record(step, validation)
+        loss = float(validation["val_loss"])
+        if math.isfinite(loss):
+            self._validations.append((step, loss))
+
     def _save(self, progress: Progress) -> None:
         keep = self.recipe.watch.keep_checkpoints
         folder = self.out / "checkpoints"
-        save_checkpoint(folder, self.network, self.optimizer, progress, keep, self.step.averaged)
+        best = self._best_step() if self.recipe.watch.patience else None
+        save_checkpoint(folder, self.network, self.optimizer, progress, keep, self.step.averaged, best)
+
+    def _take_best(self, last: int) -> int:
+        """Go back to the weights of the best validation, where the recipe has patience; the step they are of."""
+        best = self._best_step() if self.recipe.watch.patience else last
+        if best == last:
+            return last
+        if best == 0:
+            self._fresh()
+        else:
+            path = checkpoint_path(self.out / "checkpoints", best)
+            restore_checkpoint(path, self.network, self.optimizer, self.step.averaged)
+        say(f"the best validation was at step {best:,}; the model has its weights.")
+        return best
 
     def _finish(self, progress: Progress, watcher: Watcher) -> RunSummary:
         """Write the model folder and, last, the summary that marks the run as finished."""
         lines = read_metrics(self.out)
         validations = [line for line in lines if "val_loss" in line]
         losses = [line["loss"] for line in lines if "loss" in line]
+        model_step = self._take_best(progress.step)
         tokens = progress.step * self._tokens_a_step
         shape = replace(self.recipe.model, context_length=self.data.sequence_length)
         speed = tokens / progress.training_seconds
@@ -374,10 +424,12 @@ class _Run:
             training_seconds=progress.training_seconds,
             seconds=progress.seconds,
             model=str(self.out / "model"),
+            model_step=model_step,
+            model_val_loss=dict(self._validations).get(model_step),
         )
         provenance = {
-            "made_by": "gpt2lab train",
-            **({"start": self.start.described()} if self.start.described() else {}),
+            "made_by": f"gpt2lab {'finetune' if self.start.described() else 'train'}",
+            "start": self.start.described(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "recipe": recipe_to_json(self.recipe),
             "tokenizer_sha256": self.tokenizer.sha256,

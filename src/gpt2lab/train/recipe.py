@@ -180,6 +180,8 @@ class WatchConfig:
     """Send the lines of metrics.jsonl there, too."""
     project: str = "gpt2lab"
     """The tracker's name for runs that belong together."""
+    patience: int = 0
+    """Stop after this many validations without a new best one, and keep the best one's weights; 0: go to the end."""
 
     def __post_init__(self) -> None:
         _check("watch", self, 0, math.inf, ("sample_every", "norms_every"))
@@ -281,6 +283,7 @@ class Recipe:
         for name, value in positive.items():
             if value < 1:
                 raise BadOption(f"{name} = {value}: must be at least 1.")
+        _check("watch", self.watch, 0, math.inf, ("patience",))
         if not 0 <= self.minutes < math.inf:
             raise BadOption(f"minutes = {self.minutes}: must be at least 0 and finite (0 trains for `steps`).")
         if not 0 <= self.seed < 2**63:

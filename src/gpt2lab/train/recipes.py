@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gpt2lab.base.errors import BadOption
 from gpt2lab.base.files import read_json
-from gpt2lab.model.config import gpt2_size
+from gpt2lab.model.config import GPT2Config, gpt2_size
 from gpt2lab.train.connor import connor, read_connor_file
 from gpt2lab.train.recipe import (
     BatchConfig,
@@ -72,6 +72,25 @@ def modern(size: str = "nano", vocab_size: int = 50_257) -> Recipe:
             token_deviation=0.003, position_deviation=0.003, zero_branches=True, unigram=True
         ),
         batch=BatchConfig(sequences=steps_at_once[size]) if size in steps_at_once else like.batch,
+    )
+
+
+def finetune(model: GPT2Config, lora: bool = False) -> Recipe:
+    """On from a trained model of shape `model`, on a small text: a short warm-up, low rates, stops when it overfits.
+
+    Full: 5e-5, the customary rate for a small batch. LoRA: ten times as much, for its matrices begin at 0; they do not
+    decay, for decay would only pull back to the model it began with, which is what their smallness does already.
+    """
+    return Recipe(
+        name="finetune:lora" if lora else "finetune:full",
+        model=model,
+        optimizer=OptimizerConfig(learning_rate=5e-4 if lora else 5e-5, beta2=0.99, weight_decay=0.0 if lora else 0.01),
+        schedule=ScheduleConfig(warmup_steps=20),
+        batch=BatchConfig(sequences=4),
+        watch=WatchConfig(
+            validate_every=20, validation_sequences=32, checkpoint_every=50, keep_checkpoints=1, patience=3
+        ),
+        steps=200,
     )
 
 

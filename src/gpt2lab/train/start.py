@@ -7,6 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from gpt2lab.base.files import sha256_of
+from gpt2lab.checkpoints.torch_network import network_of
+from gpt2lab.checkpoints.weights import Checkpoint, only_finite, without_padding
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.tokens.sequences import IGNORED
 from gpt2lab.train.data import RunData
@@ -54,6 +57,30 @@ class FreshWeights:
             targets = self.data.batch(step)[1]
             counts_V += np.bincount(targets[targets != IGNORED], minlength=len(counts_V))
         return counts_V
+
+    def whole(self, trained: GPT2, out: Path) -> GPT2:  # noqa: ARG002
+        """The network itself."""
+        return trained
+
+
+class ModelWeights:
+    """The weights of a model, `name` being what it was asked for by; all of them are trained.
+
+    Raises BadInput for a model without a tokenizer, and when they are read for weights that are not finite.
+    """
+
+    def __init__(self, name: str, checkpoint: Checkpoint) -> None:
+        self.name, self.checkpoint = name, only_finite(without_padding(checkpoint))
+
+    def described(self) -> dict[str, Any]:
+        """The model's name and the SHA-256 of its files."""
+        return {"model": self.name, "files": {file.name: sha256_of(file) for file in self.checkpoint.files}}
+
+    def network(self) -> GPT2:
+        """A copy that lies in memory as fresh weights do, so that a run taken up again has the same bits."""
+        network = GPT2(self.checkpoint.config)
+        network.load_state_dict(network_of(self.checkpoint).state_dict())
+        return network
 
     def whole(self, trained: GPT2, out: Path) -> GPT2:  # noqa: ARG002
         """The network itself."""

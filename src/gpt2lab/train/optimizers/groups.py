@@ -17,19 +17,24 @@ from gpt2lab.train.recipe import OptimizerConfig
 
 
 def make_optimizer(network: GPT2, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """AdamW, Adafactor, or Muon with AdamW for what is no hidden matrix; a checkpoint holds each one's whole state."""
+    """AdamW, Adafactor, or Muon with AdamW for what is no hidden matrix, over the parameters that need gradients.
+
+    A checkpoint holds each one's whole state.
+    """
+    trained = {name: each for name, each in network.named_parameters() if each.requires_grad}
     betas = (config.beta1, config.beta2)
     lr, eps, decay = config.learning_rate, config.eps, config.weight_decay
     if config.name == "adafactor":
-        return Adafactor(_groups(network.parameters(), config), lr, config.beta1, config.beta2, decay, config.adafactor)
+        return Adafactor(_groups(trained.values(), config), lr, config.beta1, config.beta2, decay, config.adafactor)
     if config.name == "muon":
-        hidden = {name: each for name, each in network.named_parameters() if name.startswith("h.") and each.ndim == 2}
-        others = [each for name, each in network.named_parameters() if name not in hidden and name != "wte.weight"]
+        hidden = {name: each for name, each in trained.items() if name.startswith("h.") and each.ndim == 2}
+        tokens = [each for name, each in trained.items() if name == "wte.weight"]
+        others = [each for name, each in trained.items() if name not in hidden and name != "wte.weight"]
         token_config = replace(config, learning_rate=config.muon.token_learning_rate or config.learning_rate)
-        groups = _muon_groups(hidden, config) + _groups(others, config) + _groups([network.wte.weight], token_config)
+        groups = _muon_groups(hidden, config) + _groups(others, config) + _groups(tokens, token_config)
         return Muon(groups, lr, betas, eps, decay, config.muon)
     return torch.optim.AdamW(
-        _groups(network.parameters(), config), lr=lr, betas=betas, eps=eps, weight_decay=decay, fused=True
+        _groups(trained.values(), config), lr=lr, betas=betas, eps=eps, weight_decay=decay, fused=True
     )
 
 
