@@ -6,8 +6,10 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from tests.pipelines.small_sweep import small_sweep, swept_recipe
 from tests.train.small_run import small_recipe
 
 from gpt2lab.base.errors import BadInput, BadOption
@@ -135,18 +137,12 @@ def test_the_papers_way_holds_out_five_percent_and_validates_on_all_of_it(
         tuned_as_in_the_paper(replace(recipe, minutes=1.0), [tmp_path], [])
 
 
-SHAPE = [f"--model.{name}={value}" for name, value in (("context-length", 32), ("n-layer", 1), ("n-embd", 32))]
+ROOT = Path(__file__).parents[2]
 
 
-def command(tokens, out, steps: int) -> list[str]:
-    words = ["sweep", tokens, "--out", out, "--over", f"{RATE}=1e-3,4e-3", "--over", "optimizer.weight_decay=0,0.1"]
-    more = ["--steps", steps, "--watch.checkpoint-every", 10, "--schedule.warmup-steps", 1, "--json"]
-    return [sys.executable, "-m", "gpt2lab", *map(str, words), *SHAPE, *map(str, more)]
-
-
-def stopped_in_trial_2(words: list[str], out, sign: signal.Signals) -> tuple[int, str]:
+def stopped_in_trial_2(words: list[str], out: Path, sign: signal.Signals) -> tuple[int, str]:
     """Start the command, signal it when trial 2 has a checkpoint; its exit code and what it said."""
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     give_up = time.monotonic() + 120
     while not list(out.glob("trials/002-*/checkpoints/step-*/state.json")):
         assert process.poll() is None, process.stderr.read()
@@ -158,31 +154,31 @@ def stopped_in_trial_2(words: list[str], out, sign: signal.Signals) -> tuple[int
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on_and_comes_to_the_same(tokens_folder, tmp_path):
-    out, words = tmp_path / "killed", command(tokens_folder, tmp_path / "killed", 60)
+def test_a_killed_sweep_goes_on_and_comes_to_the_same(tokens_folder, tmp_path, capsys):
+    out = tmp_path / "killed"
+    words = [sys.executable, "-m", "tests.pipelines.small_sweep", str(tokens_folder), str(out)]
     assert stopped_in_trial_2(words, out, signal.SIGKILL)[0] == -signal.SIGKILL
-    first = out / "trials/001-learning_rate=0.001,weight_decay=0/metrics.jsonl"
+    first = out / "trials/001-learning_rate=0.001/metrics.jsonl"
     before = first.stat().st_mtime_ns
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert "trial 1 of 4" not in done.stderr
-    assert "002-learning_rate=0.001,weight_decay=0.1: going on from step" in done.stderr
+    found = small_sweep(tokens_folder, out)
+    said = capsys.readouterr().err
+    assert "trial 1 of 2" not in said
+    assert "002-learning_rate=0.01: going on from step" in said
     assert first.stat().st_mtime_ns == before
-    found = json.loads(done.stdout)
-    assert [trial["status"] for trial in found["trials"]] == ["finished"] * 4
-    assert done.stderr.count("\ntrial ") >= 3
-    second = out / found["trials"][1]["folder"]
-    assert [line["step"] for line in read_metrics(second) if "loss" in line] == list(range(1, 61))
+    alone = train(recipe_with(swept_recipe(tokens_folder), {RATE: 1e-2}), [tokens_folder], tmp_path / "alone")
+    assert found.trials[1].val_loss == alone.val_loss_last
+    assert [line["step"] for line in read_metrics(out / found.trials[1].folder) if "loss" in line] == [*range(1, 41)]
 
 
 @pytest.mark.interop
 def test_ctrl_c_saves_and_the_same_command_goes_on(tokens_folder, tmp_path):
-    out, words = tmp_path / "stopped", command(tokens_folder, tmp_path / "stopped", 60)
+    out = tmp_path / "stopped"
+    shape = ["--model.context-length", "32", "--model.n-layer", "1", "--model.n-embd", "32"]
+    words = [sys.executable, "-m", "gpt2lab", "sweep", str(tokens_folder), "--out", str(out), *shape, "--json"]
+    words += ["--over", f"{RATE}=1e-3,4e-3", "--steps", "60", "--watch.checkpoint-every", "5"]
     code, said = stopped_in_trial_2(words, out, signal.SIGINT)
     assert code == 130
     assert "the same command goes on" in said
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    whole = subprocess.run(command(tokens_folder, tmp_path / "whole", 60), capture_output=True, text=True, check=True)
-    stopped_losses, losses = (
-        [trial["val_loss"] for trial in json.loads(each.stdout)["trials"]] for each in (done, whole)
-    )
-    assert stopped_losses == losses
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "trial 1 of 2" not in done.stderr
+    assert [trial["status"] for trial in json.loads(done.stdout)["trials"]] == ["finished", "finished"]
