@@ -101,7 +101,7 @@ def test_each_key_of_a_file_is_taken_over(tmp_path):
     assert recipe.batch == BatchConfig(8, 4)
     assert recipe.watch == WatchConfig(validate_every=10_000, validation_sequences=320)
     assert recipe.steps == 500_000
-    assert recipe.step == StepConfig(table_dropout=True)
+    assert recipe.step == StepConfig("float32", table_dropout=True)
     assert recipe.initialization == InitializationConfig("mlp", "layers", 0, True)
 
 
@@ -120,7 +120,9 @@ def test_every_size_has_a_recipe_and_no_other_recipe_has_a_quirk():
     for size in ("117M", "345M", "762M", "1542M", "PrettyBig", "nano", "micro"):
         assert find_recipe(f"connor:{size}").name == f"connor:{size}"
         for other in (paper(size), modern(size), laptop(size)):
-            assert (other.initialization, other.step.table_dropout) == (InitializationConfig(), False)
+            for field in ("scale_by_depth", "depth", "layers", "scale_by_in"):
+                assert getattr(other.initialization, field) == getattr(InitializationConfig(), field)
+            assert not other.step.table_dropout
             assert (other.optimizer.decayed, other.schedule.warmup_from_zero) == ("matrices", False)
             assert other.data.sampling == "each_once"
     nano = connor("nano", 4096)

@@ -24,6 +24,7 @@ from gpt2lab.tokens.write_shards import write_shards
 from gpt2lab.train.data import FoldersData, held_out_batches, open_token_folders, training_counts, training_loader
 from gpt2lab.train.loop import _Run
 from gpt2lab.train.recipe import BatchConfig, DataConfig
+from gpt2lab.train.start import FreshWeights
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,8 @@ def test_the_loss_of_a_step_is_the_mean_over_the_targets_that_count(recipe, toke
     """Of micro-batches with different numbers of such targets, too: the gradient is that of the batch at once."""
     still = replace(recipe, model=replace(recipe.model, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0))
     folders, tokenizer = open_token_folders([tokens_folder], still)
-    run = _Run(still, FoldersData(still, folders, tokenizer), tmp_path)
+    data = FoldersData(still, folders, tokenizer)
+    run = _Run(still, data, tmp_path, FreshWeights(still, data), "a test")
     step = next(step for step in range(10_000) if (run.data.batch(step)[1] == IGNORED).any())
     run._fresh()
     result = run._take(step)

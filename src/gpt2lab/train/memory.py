@@ -23,9 +23,8 @@ from gpt2lab.train.recipe import OptimizerConfig, Recipe
 
 RUNTIME_BYTES = 350 * 2**20
 """Python, torch and its libraries with nothing to do: 340 MiB on x86 Linux. What an accelerator's takes is unknown."""
-GAPS = 0.25
-"""Of activations, what lies in gaps between them: the C library's heap was measured to hold 0.14 to 0.28 of them, and
-not to give them back while the backward pass frees activations."""
+GAPS = 0.5
+"""Of activations, what lies in gaps between them: freed memory is kept (`base.memory`), but not always fits again."""
 STATE_OF_A_STEP_COUNT = 4
 FLOAT = 4
 
@@ -80,7 +79,8 @@ def estimate_memory(recipe: Recipe, device_type: str = "cpu") -> MemoryEstimate:
 
     layer = tokens * kept_of_a_layer(recipe, device_type)
     if product != FLOAT:
-        layer += 12 * model.n_embd**2 * product  # autocast's copies of the weights
+        # Autocast's copies of the weights; that of the MLP's last is made again with GELU.
+        layer += (12 if recipe.step.activation_checkpointing else 8) * model.n_embd**2 * product
     kept = stream + tokens * 16
     if model.embd_pdrop:
         kept += stream
@@ -93,8 +93,8 @@ def estimate_memory(recipe: Recipe, device_type: str = "cpu") -> MemoryEstimate:
     loss = chunk * FLOAT
     if product != FLOAT:
         loss += chunk * product + 2 * head * product + head * FLOAT  # a cast, a product and what adding it makes
-    # The MLP is widest: gradients of its inside before and after GELU.
-    loss = head * FLOAT + 2 * stream + max(loss, tokens * 8 * model.n_embd * product)
+    # The MLP is widest: GELU's result again, and gradients of its inside before and after it.
+    loss = head * FLOAT + 2 * stream + max(loss, tokens * 12 * model.n_embd * product)
 
     return MemoryEstimate(
         weights=weights,
@@ -115,7 +115,8 @@ def kept_of_a_layer(recipe: Recipe, device_type: str = "cpu") -> int:
     model, d = recipe.model, recipe.model.n_embd
     product = 2 if recipe.step.precision in ("bfloat16", "float16") else FLOAT
     norms = 2 * (d * FLOAT + 2 * FLOAT + d * product)  # input, mean and deviation, output
-    mlp = 2 * 4 * d * product
+    # Before GELU and, where the layer is computed again as a whole, after it: see `train.step._forget_gelu`.
+    mlp = (8 if recipe.step.activation_checkpointing else 4) * d * product
     if model.attn_pdrop and device_type == "cpu":
         # No fused kernel has dropout there: queries, keys, values, probabilities, dropout's noise and their product.
         attention = (3 * d + 3 * model.n_head * model.context_length) * FLOAT + d * product
