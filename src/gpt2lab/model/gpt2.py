@@ -180,8 +180,9 @@ class GPT2(nn.Module):
         if end > self.config.context_length:
             raise ValueError(f"{end} tokens are more than the context of {self.config.context_length}")
         positions_T = torch.arange(start, end, device=tokens_BT.device)
-        restart = self.restart_positions and documents_BT is not None
-        x_BTD = self.dropout(self.wte(tokens_BT) + self.wpe(positions_T - documents_BT if restart else positions_T))
+        if self.restart_positions and documents_BT is not None:
+            positions_T = positions_T - documents_BT  # of each row: [B, T]
+        x_BTD = self.dropout(self.wte(tokens_BT) + self.wpe(positions_T))
         mask = attention_mask(end - start, start, documents_BT, tokens_BT.device)
         for block in self.h:
             x_BTD = block(x_BTD, cache, mask)
