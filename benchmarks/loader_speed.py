@@ -23,7 +23,7 @@ from gpt2lab.tokens.shard_checks import check_shards
 from gpt2lab.tokens.shards import read_tokens_info
 from gpt2lab.tokens.stream import TokenStream
 from gpt2lab.train.optimizers.groups import make_optimizer
-from gpt2lab.train.recipe import find_recipe
+from gpt2lab.train.recipes import find_recipe
 
 RUNS = 5
 SHAPES = ((1024, 8), (1024, 32), (256, 8), (256, 64))

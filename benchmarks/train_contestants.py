@@ -10,16 +10,21 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from gpt2lab.base.memory import freed_memory_kept
 
 CONTEXT, VOCABULARY, WIDTH = 1024, 50_257, 768
 LEARNING_RATE, BETAS, DECAY, CLIP = 6e-4, (0.9, 0.95), 0.1, 1.0
 GEMM_REPEATS = 3
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Step = Callable[[torch.Tensor, torch.Tensor], object]
 
 
 def main() -> None:
@@ -29,39 +34,57 @@ def main() -> None:
         print(json.dumps({"flops_per_second": gemm_peak(int(batch) * CONTEXT)}))
         return
     peer, _, compiled = name.partition("_")
-    makers: dict[str, Callable[[], tuple[torch.nn.Module, Loss, torch.optim.Optimizer]]] = {
-        "gpt2lab": gpt2lab_network,
-        "nanogpt": lambda: nanogpt_network(Path(nanogpt[0])),
-        "transformers": transformers_network,
+    makers: dict[str, Callable[[], Step]] = {
+        "gpt2lab": lambda: gpt2lab_step(int(batch), bool(compiled)),
+        "nanogpt": lambda: plain_step(*nanogpt_network(Path(nanogpt[0])), bool(compiled)),
+        "transformers": lambda: plain_step(*transformers_network(), bool(compiled)),
     }
-    network, loss, optimizer = makers[peer]()
-    if compiled:
-        loss = torch.compile(loss)
+    with freed_memory_kept() if peer == "gpt2lab" else nullcontext():
+        seconds = timed(makers[peer](), int(batch), int(steps))
+    print(json.dumps({"seconds": seconds[1:], "warm_up_seconds": seconds[0]}))
+
+
+def timed(step: Step, batch: int, steps: int) -> list[float]:
+    """Seconds of the first step, which warms up, and of `steps` more."""
     generator = torch.Generator().manual_seed(0)
     seconds = []
-    for _ in range(int(steps) + 1):
-        tokens = torch.randint(0, VOCABULARY, (int(batch), CONTEXT + 1), generator=generator)
+    for _ in range(steps + 1):
+        tokens = torch.randint(0, VOCABULARY, (batch, CONTEXT + 1), generator=generator)
         inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
         start = time.perf_counter()
+        step(inputs, targets)
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def plain_step(network: torch.nn.Module, loss: Loss, optimizer: torch.optim.Optimizer, compiled: bool) -> Step:
+    """The step of a peer: PyTorch's clipping and the peer's own optimizer."""
+    loss = torch.compile(loss) if compiled else loss
+
+    def step(inputs: torch.Tensor, targets: torch.Tensor) -> None:
         loss(inputs, targets).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        seconds.append(time.perf_counter() - start)
-    print(json.dumps({"seconds": seconds[1:], "warm_up_seconds": seconds[0]}))
+
+    return step
 
 
-def gpt2lab_network() -> tuple[torch.nn.Module, Loss, torch.optim.Optimizer]:
-    """Ours, as a recipe makes it."""
-    from gpt2lab.model.config import gpt2_size
+def gpt2lab_step(batch: int, compiled: bool) -> Step:
+    """Ours, as `gpt2lab train` takes it."""
     from gpt2lab.model.gpt2 import GPT2
     from gpt2lab.train.optimizers.groups import make_optimizer
-    from gpt2lab.train.recipe import OptimizerConfig
+    from gpt2lab.train.recipe import BatchConfig, OptimizerConfig, paper
+    from gpt2lab.train.step import TrainingStep
 
-    network = GPT2(gpt2_size("117M"))
-    network.initialize(torch.Generator().manual_seed(0))
-    config = OptimizerConfig(learning_rate=LEARNING_RATE, beta1=BETAS[0], beta2=BETAS[1], weight_decay=DECAY)
-    return network.train(), network.loss, make_optimizer(network, config)
+    optimizer = OptimizerConfig(
+        learning_rate=LEARNING_RATE, beta1=BETAS[0], beta2=BETAS[1], weight_decay=DECAY, clip_norm=CLIP
+    )
+    recipe = replace(paper("117M"), optimizer=optimizer, batch=BatchConfig(sequences=batch), compile=compiled)
+    network = GPT2(recipe.model)
+    network.initialize(torch.Generator().manual_seed(recipe.seed))
+    step = TrainingStep(recipe, network, make_optimizer(network, optimizer))
+    return lambda inputs, targets: step.take(0, (inputs, targets, None))
 
 
 def nanogpt_network(folder: Path) -> tuple[torch.nn.Module, Loss, torch.optim.Optimizer]:

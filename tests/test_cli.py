@@ -143,7 +143,7 @@ def test_importing_the_package_does_not_import_torch():
 def test_the_api_reads_like_the_command_line():
     code = """
 import inspect, gpt2lab
-from gpt2lab.train.recipe import laptop
+from gpt2lab.train.recipes import laptop
 from gpt2lab.evaluate.evaluation import Evaluation
 assert list(inspect.signature(gpt2lab.train).parameters)[:3] == ["recipe", "tokens", "out"]
 assert list(inspect.signature(gpt2lab.evaluate).parameters)[:3] == ["model", "data", "out"]
@@ -168,6 +168,7 @@ assert callable(gpt2lab.load)
         (["train", "{tokens}", "--out", "{out}", "--recipe", "{bad_recipe}"], "unknown key learning_rate"),
         (["train", "{tokens}", "--out", "{out}", "--recipe", "dream"], "no recipe 'dream'"),
         (["train", "{tokens}", "--out", "{out}", "--model.vocab-size", "300"], "the model's vocabulary only 300"),
+        (["train", "{tokens}", "--out", "{out}", "--batch.sequences", "1000000"], "What fits, with about"),
         (["generate", "{empty}"], "no model in this folder"),
         (["generate", "{empty}", "--temperature", "-1"], "--temperature -1.0"),
         (["evaluate", "{empty}", "{empty}"], "no model in this folder"),

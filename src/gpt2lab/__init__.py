@@ -1,9 +1,9 @@
 """gpt2lab: GPT-2, whole. The Python API reads like the command line.
 
     import gpt2lab
-    from gpt2lab.train.recipe import laptop
+    from gpt2lab.train.recipes import modern
 
-    gpt2lab.train(laptop("nano", vocab_size=4096), tokens="tokens/", out="runs/mine")
+    gpt2lab.train(modern("nano", vocab_size=4096), tokens="tokens/", out="runs/mine")
     model = gpt2lab.load("runs/mine/model")
     print(model.generate("Once upon a time", temperature=0.8))
     print(gpt2lab.evaluate(model, "data/"))

@@ -31,7 +31,12 @@ def lengths() -> Picture:
     return plots.histogram("Half are short", values, "characters", "documents", [("median", 2981.0)], log_x=True)
 
 
-KINDS = pytest.mark.parametrize("draw", [loss_curves, removal_bars, lengths])
+def losses_by_rate() -> Picture:
+    pairs = [(5e-4, 5.4), (1e-3, 5.2), (2e-3, 5.0), (8e-3, float("nan"))]
+    return plots.points("0.002 is best", pairs, "rate", "loss", marked=(2, "best: 5.00"), log_x=True, joined=True)
+
+
+KINDS = pytest.mark.parametrize("draw", [loss_curves, removal_bars, lengths, losses_by_rate])
 
 
 def texts_of(picture: Picture) -> list[str]:
@@ -195,3 +200,19 @@ def test_matplotlib_is_imported_only_when_something_is_drawn():
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
+
+
+def test_every_point_is_drawn_and_what_has_no_value_is_a_cross():
+    texts = texts_of(losses_by_rate())
+    assert {"best: 5.00", "×", "0.001", "0.002"} <= set(texts)
+    discs = losses_by_rate().svg.count("var(--series-1, #0072b2)") - 1  # one is the line through them
+    assert discs == 3
+    named = texts_of(plots.points("adafactor is best", [("adamw", 5.1), ("adafactor", 5.0)], "optimizer", "loss"))
+    assert {"adamw", "adafactor"} <= set(named)
+
+
+def test_faint_curves_have_no_names_and_set_the_limits_too():
+    picture = plots.lines("two", [("named", [0, 1], [5.0, 4.0])], "step", "loss", faint=[([0, 2], [9.0, 8.0])])
+    texts = texts_of(picture)
+    assert [text for text in texts if "named" in text] == ["named 4.00"]
+    assert {"2", "9"} <= set(texts)

@@ -108,7 +108,7 @@ def test_wrong_weights_are_refused(recipe, tokens_folder, other_folder, tmp_path
             with_data(recipe, weights=(1.0, wrong))
 
 
-@pytest.mark.parametrize("sampling", ["connor", "connor_longbiased"])
+@pytest.mark.parametrize("sampling", ["connor", "connor_long", "connor_longbiased"])
 def test_the_replications_samplings_train(recipe, sentences, small_tokenizer, tmp_path, sampling):
     write_documents(tmp_path / "documents.parquet", sentences)
     write_shards(tmp_path, tmp_path / "tokens", small_tokenizer, 0.1)  # more than 42 documents stay

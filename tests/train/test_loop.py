@@ -25,7 +25,8 @@ from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.train.checkpointing import checkpoints
 from gpt2lab.train.loop import Diverged
 from gpt2lab.train.optimizers.groups import make_optimizer
-from gpt2lab.train.recipe import OptimizerConfig, ScheduleConfig, find_recipe, recipe_from_json
+from gpt2lab.train.recipe import OptimizerConfig, ScheduleConfig, recipe_from_json
+from gpt2lab.train.recipes import find_recipe
 
 STEPS = 60
 SCRIPT = Path(__file__).with_name("small_run.py")
@@ -46,7 +47,7 @@ def finished(recipe, tokens_folder, tmp_path_factory):
 def same_lines(run: Path) -> list[dict]:
     """The metrics without what the clock decides."""
     return [
-        {key: value for key, value in line.items() if key != "tokens_per_second"}
+        {key: value for key, value in line.items() if key not in ("tokens_per_second", "of_gemm_peak")}
         for line in read_json_lines(run / "metrics.jsonl")
     ]
 
@@ -254,6 +255,15 @@ def test_a_loss_that_is_no_number_stops_the_run_with_its_step(recipe, tokens_fol
     both = replace(wild, optimizer=replace(wild.optimizer, name="muon"))
     with pytest.raises(Diverged, match=r"learning rate \(0\.005 and 1e\+30\) is too high"):
         gpt2lab.train(both, tokens_folder, tmp_path / "both")
+
+
+def test_a_run_that_diverged_goes_on_with_the_lower_rate_it_asks_for(recipe, tokens_folder, tmp_path):
+    wild = replace(recipe, optimizer=replace(recipe.optimizer, learning_rate=100.0), steps=400)
+    with pytest.raises(
+        Diverged, match=r"learning rate \(100\.0\) is too high\. Give a lower one and --allow-change to go on"
+    ):
+        gpt2lab.train(wild, tokens_folder, tmp_path / "run")
+    assert gpt2lab.train(replace(recipe, steps=9), tokens_folder, tmp_path / "run", allow_change=True).steps == 9
 
 
 def test_accumulation_gives_the_gradient_of_the_whole_batch(recipe, tokens_folder, tmp_path):

@@ -13,7 +13,8 @@ from gpt2lab.checkpoints.config_file import config_to_json
 from gpt2lab.checkpoints.model_folder import save_model_folder
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.train.data import open_token_folders, training_loader
-from gpt2lab.train.recipe import BatchConfig, ScheduleConfig, WatchConfig, paper
+from gpt2lab.train.recipe import BatchConfig, ScheduleConfig, WatchConfig
+from gpt2lab.train.recipes import paper
 
 STEPS = 100
 

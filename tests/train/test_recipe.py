@@ -10,13 +10,10 @@ from gpt2lab.train.recipe import (
     DataConfig,
     ScheduleConfig,
     changed_keys,
-    find_recipe,
-    laptop,
-    modern,
-    paper,
     recipe_from_json,
     recipe_to_json,
 )
+from gpt2lab.train.recipes import find_recipe, laptop, modern, paper
 from gpt2lab.train.schedule import learning_rate_share
 
 
@@ -38,11 +35,13 @@ def test_names_and_files_stand_for_recipes(tmp_path):
     assert find_recipe(str(tmp_path / "mine.json")) == laptop("micro")
 
 
-def test_the_modern_recipe_has_the_network_and_batch_of_the_others():
+def test_the_modern_recipe_has_the_network_and_length_of_the_others():
     for size, like in (("nano", laptop("nano")), ("micro", laptop("micro")), ("117M", paper("117M"))):
         recipe = find_recipe(f"modern:{size}")
-        assert (recipe.model, recipe.batch, recipe.steps) == (like.model, like.batch, like.steps)
+        assert (recipe.model, recipe.steps) == (like.model, like.steps)
         assert (recipe.name, recipe.optimizer.name) == (f"modern:{size}", "muon")
+    assert modern("117M").batch == paper("117M").batch
+    assert {modern(size).batch.sequences * modern(size).model.context_length for size in ("nano", "micro")} == {4096}
 
 
 def test_the_paper_batch_is_512_sequences_of_1024_tokens():
@@ -95,7 +94,7 @@ def test_a_wrong_key_or_value_is_named(change, words):
 
 
 def test_a_missing_key_is_named():
-    with pytest.raises(BadOption, match="'model'"):
+    with pytest.raises(BadOption, match=r"mine\.json: the key model is missing"):
         recipe_from_json({"name": "x"}, "mine.json")
 
 

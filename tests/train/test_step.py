@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from tests.conftest import read_json_lines
 from tests.train.small_run import small_recipe
+from torch.utils.flop_counter import FlopCounterMode
 
 import gpt2lab
 from gpt2lab.base.errors import BadOption
@@ -47,6 +49,16 @@ def weights(network):
 def same_lines(run):
     lines = read_json_lines(run / "metrics.jsonl")
     return [{key: value for key, value in line.items() if key != "tokens_per_second"} for line in lines]
+
+
+@contextmanager
+def kept_numbers():
+    """The sizes of the tensors that are kept for the backward pass."""
+    numbers = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: (numbers.append(tensor.numel()), tensor)[1], lambda tensor: tensor
+    ):
+        yield numbers
 
 
 OPTIONS = {
@@ -92,13 +104,31 @@ def test_activation_checkpointing_keeps_fewer_numbers(recipe):
     kept = {}
     for chosen in (False, True):
         step, _ = training_step(recipe, activation_checkpointing=chosen)
-        numbers = []
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda tensor, numbers=numbers: (numbers.append(tensor.numel()), tensor)[1], lambda tensor: tensor
-        ):
+        with kept_numbers() as numbers:
             step._hidden(batch()[0])
         kept[chosen] = sum(numbers)
     assert kept[True] < kept[False] / 3
+
+
+def test_gelu_is_not_kept_and_computing_it_again_changes_no_bit_and_repeats_no_product(recipe):
+    """Beside the network as it is without a training step around it."""
+    inputs, targets, _ = batch()
+    _, forgetful = training_step(recipe)
+    plain = GPT2(recipe.model)
+    plain.load_state_dict(forgetful.state_dict())
+    kept, products = [], []
+    for network in (plain, forgetful):
+        torch.manual_seed(1)  # dropout
+        with FlopCounterMode(display=False) as counter, kept_numbers() as numbers:
+            network.loss(inputs, targets).backward()
+        kept.append(sum(numbers))
+        products.append(counter.get_total_flops())
+    # GELU's result, and the matrix after it, which is at hand in any case.
+    wide = 4 * recipe.model.n_embd
+    assert kept[0] - kept[1] == recipe.model.n_layer * wide * (targets.numel() + recipe.model.n_embd)
+    assert products[0] == products[1] > 0
+    for ours, wanted in zip(forgetful.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(ours.grad, wanted.grad)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
@@ -222,10 +252,17 @@ def test_a_compiled_step_with_every_option_is_an_eager_one(recipe):
     assert ours.gradient_norm == pytest.approx(wanted.gradient_norm, rel=1e-4)
 
 
+def test_without_a_compiler_a_compiled_run_says_so_and_goes_on(recipe, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    step, _ = training_step(replace(recipe, compile=True))
+    assert "no C++ compiler here: training without torch.compile" in capsys.readouterr().err
+    assert step.take(0, batch()).verdict == "taken"
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"precision": "bf16"}, r"step\.precision = 'bf16' must be one of float32, bfloat16, float16"),
+        ({"precision": "bf16"}, r"step\.precision = 'bf16' must be one of auto, float32, bfloat16"),
         ({"z_loss": -1.0}, r"step\.z_loss = -1\.0"),
         ({"skip_outliers": 0.5}, r"step\.skip_outliers = 0\.5: must be above 1"),
         ({"weight_averaging": 1.0}, r"step\.weight_averaging = 1\.0: must be at least 0 and below 1"),

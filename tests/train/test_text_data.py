@@ -12,7 +12,8 @@ from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.datasets.own_texts import Example, OwnTexts
 from gpt2lab.model.config import GPT2Config
 from gpt2lab.tokens.sequences import IGNORED
-from gpt2lab.train.recipe import BatchConfig, finetune
+from gpt2lab.train.recipe import BatchConfig
+from gpt2lab.train.recipes import finetune
 from gpt2lab.train.text_data import TextData, prepare_texts
 
 

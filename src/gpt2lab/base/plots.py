@@ -3,6 +3,7 @@
 matplotlib takes a second to import, so it is imported where it is needed.
 """
 
+import math
 import re
 import textwrap
 import warnings
@@ -65,25 +66,41 @@ def lines(
     x_label: str,
     y_label: str,
     references: References = (),
+    log_y: bool = False,
+    faint: Sequence[tuple[ArrayLike, ArrayLike]] = (),
 ) -> Picture:
     """Curves of (name, x, y), x ascending, each named at its end with its last value; references lie across as dashes.
 
-    Values that are not finite leave a gap.
+    `faint` are further curves of (x, y), without names and behind the others. Values that are not finite leave a gap;
+    with `log_y`, those that are not above 0, too.
     """
+    behind = [_thinned(np.asarray(x, dtype=float), np.asarray(y, dtype=float)) for x, y in faint]
     curves = [(name, *_thinned(np.asarray(x, dtype=float), np.asarray(y, dtype=float))) for name, x, y in series]
+    if log_y:
+        curves = [(name, x, np.where(y > 0, y, np.nan)) for name, x, y in curves]
+        references = [(label, value) for label, value in references if value > 0]
     with _drawing(height=300) as (figure, axes):
         _plain_axes(axes, x_label, y_label, grid="y")
-        low, high = _limits([y for _, _, y in curves], [value for _, value in references])
-        axes.set_ylim(low, high)
+        if log_y:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(_tick)
+            axes.yaxis.set_minor_formatter("")
+        heights = [*(y for _, _, y in curves), *(y for _, y in behind)]
+        axes.set_ylim(*_limits(heights, [value for _, value in references], log_y))
+        for x, y in behind:
+            axes.plot(x, y, color=INK, alpha=0.25, linewidth=1)
         ends = []  # (label, x, y, colour) of everything that is named at the right
         for (name, x, y), colour in zip(curves, _colours(len(curves)), strict=True):
             axes.plot(x, y, color=colour, linewidth=1.8)
             finite = np.flatnonzero(np.isfinite(y))
             if len(finite):
                 ends.append((f"{name} {number(y[finite[-1]])}", x[finite[-1]], y[finite[-1]], colour))
-        drawn = np.concatenate([x[np.isfinite(y)] for _, x, y in curves] or [np.zeros(0)])
+        places = [*((x, y) for _, x, y in curves), *behind]
+        drawn = np.concatenate([x[np.isfinite(y)] for x, y in places] or [np.zeros(0)])
         left, right = (drawn.min(), drawn.max()) if len(drawn) else (0.0, 1.0)
         axes.set_xlim(left, right if right > left else left + 1)
+        if not (drawn % 1).any():
+            axes.xaxis.get_major_locator().set_params(integer=True)  # there is no step 1.5
         for label, value in references:
             axes.axhline(value, color=INK, alpha=0.6, linewidth=1, dashes=(5, 4))
             ends.append((f"{label} {number(value)}", axes.get_xlim()[1], value, INK))
@@ -168,6 +185,82 @@ def histogram(
         return _finish(figure, title)
 
 
+def points(
+    title: str,
+    pairs: Sequence[tuple[float | str, float]],
+    x_label: str,
+    y_label: str,
+    marked: tuple[int, str] | None = None,
+    log_x: bool = False,
+    joined: bool = False,
+) -> Picture:
+    """A dot for each (x, y), one of them (its index) marked with words; x are all numbers or all names.
+
+    A y that is not finite is a cross at the top. `joined` draws a line through the dots from left to right.
+    """
+    names = list(dict.fromkeys(x for x, _ in pairs if isinstance(x, str)))
+    x = np.array([names.index(x) if isinstance(x, str) else x for x, _ in pairs], dtype=float)
+    y = np.array([y for _, y in pairs], dtype=float)
+    finite = np.isfinite(y)
+    with _drawing(height=280) as (figure, axes):
+        _plain_axes(axes, x_label, y_label, grid="y")
+        low, high = _limits([y], [], log=False)
+        axes.set_ylim(low - 0.12 * (high - low), high + 0.08 * (high - low))  # room for the words and the crosses
+        if log_x:
+            _log_axis(axes, float(x.min()), float(x.max()))
+        if names:
+            axes.set_xticks(range(len(names)), [_shortened(name) for name in names])
+        axes.set_xlim(*_around(x, log_x, 0.3 if names else 0.06))
+        if joined:
+            order = [index for index in np.argsort(x) if finite[index]]
+            axes.plot(x[order], y[order], color=SERIES_COLOURS[0], alpha=0.5, linewidth=1.2)
+        for index in np.flatnonzero(finite):
+            _dot(figure, axes, x[index], y[index], 3.5, SERIES_COLOURS[0])
+        for index in np.flatnonzero(~finite):
+            top = (x[index], axes.get_ylim()[1])
+            axes.annotate("×", top, ha="center", va="center", color=SERIES_COLOURS[1], fontsize=18)
+        if marked is not None:
+            place = (float(x[marked[0]]), float(y[marked[0]]))
+            _dot(figure, axes, *place, 6, SERIES_COLOURS[1])
+            across = (axes.transScale + axes.transLimits).transform(place)[0]
+            axes.annotate(
+                printable(marked[1]),
+                place,
+                xytext=(-4 if across < 0.5 else 4, -9),
+                textcoords="offset points",
+                ha="left" if across < 0.5 else "right",
+                va="top",
+            )
+        return _finish(figure, title)
+
+
+def _dot(figure: Any, axes: Any, x: float, y: float, radius: float, colour: str) -> None:
+    """A disc of `radius` pixels; not matplotlib's marker, which refers to a definition that `_finish` takes away."""
+    from matplotlib.patches import Circle
+    from matplotlib.transforms import ScaledTranslation
+
+    place = figure.dpi_scale_trans + ScaledTranslation(x, y, axes.transData)
+    axes.add_artist(Circle((0, 0), radius / 72, transform=place, color=colour, linewidth=0, zorder=3))
+
+
+def _log_axis(axes: Any, low: float, high: float) -> None:
+    """A logarithmic x axis with ticks at 1, 2 and 5 times the powers of ten, or at these alone where it is long."""
+    from matplotlib.ticker import LogLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 2000 else (1,), numticks=20))
+    axes.xaxis.set_major_formatter(_tick)
+    axes.xaxis.set_minor_formatter("")
+
+
+def _around(x: NDArray[np.float64], log: bool, share: float) -> tuple[float, float]:
+    """Limits with a share of the width as room left and right of all of x."""
+    ends = np.log([x.min(), x.max()]) if log else np.array([x.min(), x.max()])
+    room = share * (ends[1] - ends[0]) or 0.5
+    low, high = ends[0] - room, ends[1] + room
+    return (float(np.exp(low)), float(np.exp(high))) if log else (float(low), float(high))
+
+
 @contextmanager
 def _drawing(height: float) -> Iterator[tuple[Any, Any]]:
     """A figure of WIDTH times `height` CSS pixels and its axes, in our settings whatever the user's are."""
@@ -205,10 +298,14 @@ def _colours(count: int) -> list[str]:
     return [SERIES_COLOURS[index % len(SERIES_COLOURS)] for index in range(count)]
 
 
-def _limits(curves: Sequence[NDArray[np.float64]], others: Sequence[float]) -> tuple[float, float]:
-    """The smallest and largest finite value with a little room around."""
+def _limits(curves: Sequence[NDArray[np.float64]], others: Sequence[float], log: bool) -> tuple[float, float]:
+    """The smallest and largest finite value with a little room around; on a logarithmic axis whole powers of ten."""
     everything = np.concatenate([*curves, np.asarray(others, dtype=float)])
     everything = everything[np.isfinite(everything)]
+    if log:
+        powers = np.log10(everything) if len(everything) else np.zeros(1)
+        low, high = math.floor(powers.min()), math.ceil(powers.max())
+        return 10.0**low, 10.0 ** max(high, low + 1)
     if not len(everything):
         return 0.0, 1.0
     low, high = float(everything.min()), float(everything.max())
@@ -233,10 +330,9 @@ def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np
 
 def _name_ends(axes: Any, ends: Sequence[tuple[str, float, float, str]], axes_height: float) -> None:
     """Write each label right of the axes at the height of its line, moved just enough that none cover each other."""
-    low, high = axes.get_ylim()
     ordered = sorted(ends, key=lambda end: end[2])
     labels = [textwrap.fill(printable(label), 18) for label, *_ in ordered]
-    wanted = [(y - low) / (high - low) for _, _, y, _ in ordered]
+    wanted = [float(axes.transLimits.transform(axes.transScale.transform((0, y)))[1]) for _, _, y, _ in ordered]
     heights = [(label.count("\n") + 1) * LINE_HEIGHT / axes_height for label in labels]
     for (_, x, y, colour), label, place in zip(ordered, labels, _apart(wanted, heights), strict=True):
         axes.annotate(

@@ -31,6 +31,8 @@ class Report:
         self.title, self.outcome = title, outcome
         self._blocks: list[str] = []
         self._foot: list[tuple[str, str]] = []
+        self.reload_seconds: int | None = None
+        """How often a browser that shows the page reads it again: for pages that are written anew meanwhile."""
 
     def figures(self, pairs: Sequence[tuple[str, str]]) -> None:
         """The row of the (label, value) pairs that matter most; five fit beside each other."""
@@ -91,9 +93,10 @@ class Report:
         """The whole page."""
         # No line may end within an option, as in "-" and "-minutes".
         made = _OPTION.sub(r'<span class="option">\g<0></span>', _definitions(self._foot))
+        reload = f'<meta http-equiv="refresh" content="{self.reload_seconds}">\n' if self.reload_seconds else ""
         foot = f"<footer><h2>How this was made</h2>\n<dl>{made}</dl></footer>\n"
         return (
-            f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{_META}<title>{_escape(self.title)}</title>\n'
+            f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{_META}{reload}<title>{_escape(self.title)}</title>\n'
             f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
             f'<h1>{_escape(self.title)}</h1>\n<p class="outcome">{_escape(self.outcome)}</p>\n'
             + "".join(f"{block}\n" for block in self._blocks)

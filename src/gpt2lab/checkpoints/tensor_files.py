@@ -1,6 +1,6 @@
 """Tensors in safetensors files, with our errors."""
 
-import errno
+import os
 import re
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     except SafetensorError as error:
         if found := _OS_ERROR.search(str(error)):
             number = int(found.group(1))
-            raise OSError(number, errno.errorcode.get(number, "unknown error"), str(path)) from error
+            raise OSError(number, os.strerror(number), str(path)) from error
         raise
 
 

@@ -9,6 +9,7 @@ from gpt2lab.base.errors import UserError
 from gpt2lab.base.progress import say
 from gpt2lab.cli.finetuning import finetune_verb
 from gpt2lab.cli.models import evaluate_verb, export_verb, generate_verb, import_verb, inspect_verb, verify_verb
+from gpt2lab.cli.sweeping import sweep_verb
 from gpt2lab.cli.tokens import (
     tokenize_verb,
     tokens_compare_verb,
@@ -43,7 +44,8 @@ VERBS = {
     "tokens compare": Verb("tokenizers + texts -> bytes a token of each", tokens_compare_verb),
     "tokens export": Verb("token shards -> those of nanoGPT, llm.c, Hugging Face", tokens_export_verb),
     "tokens import": Verb("token shards of nanoGPT, llm.c, Hugging Face -> ours", tokens_import_verb),
-    "train": Verb("token shards + a recipe -> a run with a model", lambda: train_verb("laptop:nano", 50_257)),
+    "train": Verb("token shards + a recipe -> a run with a model", lambda: train_verb("modern:nano")),
+    "sweep": Verb("token shards + a recipe -> which settings train best", lambda: sweep_verb("modern:nano")),
     "finetune": Verb("a model + your own text -> a model in its style, full or LoRA", finetune_verb),
     "import": Verb("a GPT-2 from elsewhere, by name or file -> a model folder", import_verb),
     "export": Verb("a model -> Hugging Face, GGUF, CTranslate2, ONNX, llm.c", export_verb),
@@ -84,18 +86,19 @@ def _verb_and_options(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def verb_command(name: str, arguments: list[str]) -> Callable[..., None]:
-    """The function of a verb, its defaults settled: those of `train` are the named recipe's, fit to the tokens."""
-    if name != "train":
+    """The function of a verb, its defaults settled: a recipe's are those of the named one, fit to the tokens."""
+    verbs = {"train": train_verb, "sweep": sweep_verb}
+    if name not in verbs:
         return VERBS[name].command()
     import argparse
 
     from gpt2lab.tokens.shards import read_tokens_info
 
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--recipe", default="laptop:nano")
+    first.add_argument("--recipe", default="modern:nano")
     known, others = first.parse_known_args(arguments)
     tokens = next((Path(word) for word in others if Path(word, "tokens.json").exists()), None)
-    return train_verb(known.recipe, read_tokens_info(tokens).vocab_size if tokens else 50_257)
+    return verbs[name](known.recipe, read_tokens_info(tokens).vocab_size if tokens else None)
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ def tokenize_verb() -> Callable[..., None]:
             return print_json(info)
         counts = f"{info.total('train'):,} training and {info.total('val'):,} held-out tokens"
         say(f"{out}: {counts} of {info.vocab_size:,} ids; bytes a token by source: {out}/report.html")
-        say(next_command(f"gpt2lab train {out} --out runs/mine --recipe laptop:nano --minutes 5"))
+        say(next_command(f"gpt2lab train {out} --out runs/mine --recipe modern:nano --minutes 5"))
         return None
 
     return command

@@ -8,15 +8,16 @@ from gpt2lab.base.progress import say
 from gpt2lab.cli.output import command_line, next_command, print_json
 
 
-def train_verb(recipe_name: str, vocab_size: int) -> Callable[..., None]:
+def train_verb(recipe_name: str, vocab_size: int | None = None) -> Callable[..., None]:
     import tyro
 
-    from gpt2lab.train.recipe import Recipe, find_recipe
+    from gpt2lab.train.recipe import Recipe
+    from gpt2lab.train.recipes import find_recipe
 
     def command(
         tokens: tyro.conf.Positional[tuple[Path, ...]],
         out: Path,
-        recipe: str = "laptop:nano",  # noqa: ARG001 - read beforehand, by verb_command
+        recipe: str = "modern:nano",  # noqa: ARG001 - read beforehand, by verb_command
         options: Annotated[Recipe, tyro.conf.arg(name="")] = find_recipe(recipe_name, vocab_size),  # noqa: B008
         allow_change: bool = False,
         json: bool = False,
@@ -26,14 +27,15 @@ def train_verb(recipe_name: str, vocab_size: int) -> Callable[..., None]:
         Args:
             tokens: folders that `tokenize` made; with several, --data.weights tells each one's share
             out: the run folder: recipe, metrics, checkpoints, report, and at the end model/
-            recipe: NAME:SIZE (paper, modern, laptop; 117M, 345M, 762M, 1542M, PrettyBig, nano, micro), or a file.json
+            recipe: NAME:SIZE (modern, paper, laptop, connor; 117M, 345M, 762M, 1542M, PrettyBig, nano, micro), the
+                file.json of a run, or connor:file.json, one of the replication's
             allow_change: go on with a run though the recipe has changed, where the saved state fits it
             json: print the run's summary as JSON
         """
         from gpt2lab.train.loop import train
         from gpt2lab.train.report import write_run_report
 
-        summary = train(options, tokens, out, allow_change=allow_change)
+        summary = train(options, tokens, out, allow_change=allow_change, command=command_line())
         write_run_report(out, command_line())
         if json:
             return print_json(summary)

@@ -2,7 +2,7 @@
 
 Names of tensors end in their shape:
     B batch   T new tokens   S tokens seen (cached + new)   D model width (n_embd)
-    H heads   K width of a head   L layers   V vocabulary
+    M width inside the MLP   H heads   K width of a head   L layers   V vocabulary
 
 Names of parameters are those of the published weights, in PyTorch's orientation of matrices ([out, in]; the published
 files have [in, out], which `checkpoints` turns around). Precision, compilation and parallelism come from outside.
@@ -89,7 +89,11 @@ class MLP(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Transform each token by itself, [B, T, D] to [B, T, D]."""
-        projected: Tensor = self.c_proj(F.gelu(self.c_fc(x_BTD), approximate=self.approximate))
+        return self.activate_and_project(self.c_fc(x_BTD))
+
+    def activate_and_project(self, wide_BTM: Tensor) -> Tensor:
+        """The second half, [B, T, M] to [B, T, D]; by itself, so that training need not keep GELU's result."""
+        projected: Tensor = self.c_proj(F.gelu(wide_BTM, approximate=self.approximate))
         return projected
 
 
@@ -179,10 +183,10 @@ class GPT2(nn.Module):
         end = start + tokens_BT.shape[1]
         if end > self.config.context_length:
             raise ValueError(f"{end} tokens are more than the context of {self.config.context_length}")
-        positions_T = torch.arange(start, end, device=tokens_BT.device)
-        if self.restart_positions and documents_BT is not None:
-            positions_T = positions_T - documents_BT  # of each row: [B, T]
-        x_BTD = self.dropout(self.wte(tokens_BT) + self.wpe(positions_T))
+        positions_1T = torch.arange(start, end, device=tokens_BT.device)[None]
+        if documents_BT is not None and self.restart_positions:
+            positions_1T = positions_1T - documents_BT
+        x_BTD = self.dropout(self.wte(tokens_BT) + self.wpe(positions_1T))
         mask = attention_mask(end - start, start, documents_BT, tokens_BT.device)
         for block in self.h:
             x_BTD = block(x_BTD, cache, mask)

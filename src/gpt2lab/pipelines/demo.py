@@ -30,7 +30,8 @@ from gpt2lab.pipelines.pydoc_site import collect_links, pydoc_site
 from gpt2lab.tokens.shards import TokensInfo, is_held_out
 from gpt2lab.tokens.tokenize import tokenize
 from gpt2lab.train.loop import RunSummary, train
-from gpt2lab.train.recipe import Recipe, laptop
+from gpt2lab.train.recipe import Recipe
+from gpt2lab.train.recipes import modern
 from gpt2lab.train.report import write_run_report
 from gpt2lab.webtext.build import BuildOptions, BuildReport, build
 from gpt2lab.webtext.crawl.fetch import FetchOptions, fetch, read_links
@@ -126,7 +127,7 @@ class _Demo:
         with self.stage("tokenize"):
             info = tokenize(out / "documents", out / "tokens", vocab_size=VOCAB_SIZE, held_out_share=HELD_OUT_SHARE)
         with self.stage("train"):
-            summary = train(self._recipe(info), [out / "tokens"], out / "train")
+            summary = train(self._recipe(info), [out / "tokens"], out / "train", command=self.command)
             write_run_report(out / "train", self.command)
         with self.stage("evaluate"):
             with whole_folder(out / "model") as folder:
@@ -177,7 +178,7 @@ class _Demo:
 
     def _recipe(self, info: TokensInfo) -> Recipe:
         return replace(
-            laptop("nano", info.vocab_size), minutes=self.options.minutes, seed=self.options.seed, name="laptop:nano"
+            modern("nano", info.vocab_size), minutes=self.options.minutes, seed=self.options.seed, name="modern:nano"
         )
 
     def _samples(self, model: LanguageModel) -> list[dict[str, str]]:

@@ -99,7 +99,7 @@ def write_demo_report(out: Path, values: dict[str, Any], built: BuildReport) -> 
             value_text=lambda value: f"{value:,.1f}",
         )
     )
-    report.foot([("command", values["command"]), ("recipe", "laptop:nano"), *report_foot()])
+    report.foot([("command", values["command"]), ("recipe", "modern:nano"), *report_foot()])
     report.write(out / "report.html")
 
 

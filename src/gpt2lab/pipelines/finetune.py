@@ -24,7 +24,7 @@ from gpt2lab.generate.sampling import SamplingOptions
 from gpt2lab.train.loop import RunSummary, train_on
 from gpt2lab.train.lora import ADAPTER, LoraOptions, LoraWeights
 from gpt2lab.train.recipe import Recipe
-from gpt2lab.train.recipe import finetune as finetune_recipe
+from gpt2lab.train.recipes import finetune as finetune_recipe
 from gpt2lab.train.start import ModelWeights
 from gpt2lab.train.text_data import TextData, Texts, example_prompts, prepare_texts
 from gpt2lab.webtext.overlap.overlap import overlap

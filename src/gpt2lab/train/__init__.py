@@ -17,7 +17,7 @@ def _train(
     """Train by a recipe (or its name) on one folder of token shards or several; see `gpt2lab.train.loop.train`."""
     from gpt2lab.tokens.shards import read_tokens_info
     from gpt2lab.train.loop import train
-    from gpt2lab.train.recipe import find_recipe
+    from gpt2lab.train.recipes import find_recipe
 
     folders = [Path(tokens)] if isinstance(tokens, str | Path) else [Path(folder) for folder in tokens]
     if isinstance(recipe, str):

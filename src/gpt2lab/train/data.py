@@ -175,6 +175,9 @@ def training_loader(recipe: Recipe, folders: Sequence[TokenFolder]) -> Loader:
         elif recipe.data.sampling == "connor":
             sources.append(ConnorWindows(stream, context_length))
             weights.append(folder.weight)
+        elif recipe.data.sampling == "connor_long":
+            sources.append(ConnorWindows(stream, context_length, LONG_STITCH, LONG_MINIMUM_LENGTH))
+            weights.append(folder.weight)
         else:
             sources.append(ConnorWindows(stream, context_length))
             sources.append(ConnorWindows(stream, context_length, LONG_STITCH, LONG_MINIMUM_LENGTH))

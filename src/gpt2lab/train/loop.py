@@ -4,6 +4,8 @@
       recipe.json       the resolved recipe, from which the run can be repeated
       run.json          what was asked for, tokens, machine, versions
       metrics.jsonl     one line a step and one a validation; events.* is the same for TensorBoard
+      samples.jsonl     what the network wrote after the recipe's prompts, if it asks for samples
+      report.html       anew every while, so that a browser can look on
       checkpoints/      the newest whole states
       model/            the model folder, at the end
       summary.json      at the end: the run is finished
@@ -18,7 +20,7 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +31,8 @@ import torch
 from gpt2lab.base.errors import BadOption, UserError, explain_full_disk
 from gpt2lab.base.files import locked_folder, read_json, write_json
 from gpt2lab.base.machine import describe_machine, describe_versions
-from gpt2lab.base.progress import Bar, progress_bar, say
+from gpt2lab.base.memory import freed_memory_kept
+from gpt2lab.base.progress import say
 from gpt2lab.checkpoints.model_folder import save_model_folder
 from gpt2lab.evaluate.language_modelling import unigram_loss
 from gpt2lab.model.config import parameter_count, training_flops_per_token
@@ -45,15 +48,22 @@ from gpt2lab.train.checkpointing import (
     set_aside,
 )
 from gpt2lab.train.data import FoldersData, RunData, open_token_folders
-from gpt2lab.train.metrics import MetricsLog, read_metrics
+from gpt2lab.train.memory import check_memory, explain_no_memory, free_memory
+from gpt2lab.train.metrics import read_metrics
 from gpt2lab.train.optimizers.groups import make_optimizer
+from gpt2lab.train.precision import with_precision
 from gpt2lab.train.recipe import Recipe, changed_keys, recipe_from_json, recipe_to_json
+from gpt2lab.train.samples import draw_samples
 from gpt2lab.train.schedule import learning_rate_share
 from gpt2lab.train.start import FreshWeights, Start
 from gpt2lab.train.step import Batch, StepResult, TrainingStep, autocast, training_device
+from gpt2lab.train.tracker import check_tracker
 from gpt2lab.train.validation import validate
+from gpt2lab.train.watcher import Watcher
 
 WARM_UP_STEPS, TIMED_STEPS = 3, 9
+MEASURED_SHARE = 0.1
+"""Of the minutes asked for, the most that measuring a step may take; two steps are taken in any case."""
 FIXED_IN_A_RUN = (
     "the ",  # tokens, text, model it began with
     "model.",
@@ -63,6 +73,7 @@ FIXED_IN_A_RUN = (
     "optimizer.name",
     "optimizer.beta1",
     "step.weight",
+    "initialization.",
 )
 """Changed, what was saved would not fit: weights, optimizer's state, the place in the data."""
 
@@ -94,28 +105,49 @@ class RunSummary:
     model_val_loss: float | None = None
 
 
-def train(recipe: Recipe, tokens: Sequence[Path], out: Path, *, allow_change: bool = False) -> RunSummary:
+def train(
+    recipe: Recipe,
+    tokens: Sequence[Path],
+    out: Path,
+    *,
+    allow_change: bool = False,
+    command: str = "gpt2lab.train(...)",
+) -> RunSummary:
     """Train by `recipe` on the shards in the folders `tokens`, into `out`; goes on where an earlier call stopped.
 
-    `allow_change` goes on with a changed recipe where the saved state fits it. Raises BadOption when `out` holds a run
-    of another recipe, the tokens have more ids than the model or the weights can't be used, BadInput for unusable
-    shards or checkpoints, Diverged when the loss is no number, NoSpace when the disk is full.
+    `allow_change` goes on with a changed recipe where the saved state fits it. The report that is written meanwhile
+    names `command` as what made it. Raises BadOption when `out` holds a run of another recipe, the tokens have more ids
+    than the model, the weights can't be used or the memory will not do, BadInput for unusable shards or checkpoints,
+    Diverged when the loss is no number, NoSpace when the disk is full, NoMemory when the memory runs out all the same.
     """
     folders, tokenizer = open_token_folders(tokens, recipe)
-    return train_on(FoldersData(recipe, folders, tokenizer), recipe, out, allow_change=allow_change)
+    data = FoldersData(recipe, folders, tokenizer)
+    return train_on(data, recipe, out, allow_change=allow_change, command=command)
 
 
 def train_on(
-    data: RunData, recipe: Recipe, out: Path, start: Start | None = None, *, allow_change: bool = False
+    data: RunData,
+    recipe: Recipe,
+    out: Path,
+    start: Start | None = None,
+    *,
+    allow_change: bool = False,
+    command: str = "gpt2lab.train(...)",
 ) -> RunSummary:
     """Like `train`, on any data, and from the weights of `start`; fresh ones, unless given."""
-    start = start or FreshWeights(recipe)
-    with locked_folder(out), explain_full_disk(out):
+    check_tracker(recipe)
+    start = start or FreshWeights(recipe, data)
+    device = training_device()
+    kept = freed_memory_kept() if device.type == "cpu" else nullcontext()
+    with locked_folder(out), explain_full_disk(out), kept:
+        recipe = with_precision(recipe, device, out)
         _check_same_run(recipe, data, start, out, allow_change)
         if (out / "summary.json").exists():
             say(f"{out}: this run is finished. Choose another --out to train again.")
             return RunSummary(**read_json(out / "summary.json"))
-        return _Run(recipe, data, out, start).run()
+        check_memory(recipe, device, out, free_memory(device))
+        with explain_no_memory(recipe, device, out):
+            return _Run(recipe, data, out, start, command).run()
 
 
 def _check_same_run(recipe: Recipe, data: RunData, start: Start, out: Path, allow_change: bool) -> None:
@@ -155,10 +187,10 @@ def _with_steps(recipe: Recipe, steps: int) -> Recipe:
 class _Run:
     """One run under way."""
 
-    def __init__(self, recipe: Recipe, data: RunData, out: Path, start: Start | None = None) -> None:
-        self.asked, self.data, self.out, self.start = recipe, data, out, start or FreshWeights(recipe)
+    def __init__(self, recipe: Recipe, data: RunData, out: Path, start: Start, command: str) -> None:
+        self.asked, self.data, self.out, self.start, self.command = recipe, data, out, start, command
         self.recipe, self.tokenizer = recipe, data.tokenizer
-        self._began, self._words = time.perf_counter(), ""
+        self._began = time.perf_counter()
         self._validations: list[tuple[int, float]] = []
         """step and loss of each validation so far"""
         self.val_batches = [_tensors(batch) for batch in data.held_out()]
@@ -174,9 +206,7 @@ class _Run:
     def run(self) -> RunSummary:
         self._fresh()
         self.recipe = self._resolve()
-        progress = self._resume()
-        progress = self._steps(progress)
-        return self._finish(progress)
+        return self._steps(self._resume())
 
     def _resolve(self) -> Recipe:
         """The recipe with `minutes` turned into steps: worked out once, then read from the run folder."""
@@ -205,17 +235,23 @@ class _Run:
         return recipe
 
     def _steps_in(self, seconds: float) -> int:
-        """How many steps, validations included, fit into `seconds`: a short measurement on a network thrown away."""
-        times = []
-        for step in range(WARM_UP_STEPS + TIMED_STEPS):
+        """How many steps fit into `seconds`, with validations and samples: measured on a network thrown away."""
+        times: list[float] = []
+        while len(times) < WARM_UP_STEPS + TIMED_STEPS:
             start = time.perf_counter()
-            self._take(step)
+            self._take(len(times))
             times.append(time.perf_counter() - start)
+            if len(times) > 1 and sum(times) > MEASURED_SHARE * seconds:
+                break
         start = time.perf_counter()
         self._validate()
         validation_seconds = time.perf_counter() - start
-        step_seconds = statistics.median(times[WARM_UP_STEPS:])
+        step_seconds = statistics.median(times[WARM_UP_STEPS:] or times[1:])
         per_step = step_seconds + validation_seconds / self.asked.watch.validate_every
+        if self.asked.watch.sample_every:
+            start = time.perf_counter()
+            draw_samples(self.step.result_network, self.tokenizer, self.asked, step=0)
+            per_step += (time.perf_counter() - start) / self.asked.watch.sample_every
         steps = max(1, int((seconds - 2 * validation_seconds) / per_step))
         say(f"a step takes {step_seconds:.3f} s here: {steps:,} steps in {seconds / 60:g} minutes.")
         return steps
@@ -254,6 +290,7 @@ class _Run:
                 f"{self.out}: at step {step + 1} the loss is {result.loss} and the gradient's norm"
                 f" {result.gradient_norm}. The last good state is {good[-1] if good else 'the start'}; most likely the"
                 f" learning rate ({' and '.join(str(rate) for rate in sorted(peaks))}) is too high."
+                " Give a lower one and --allow-change to go on from there."
             )
         if result.verdict != "taken":
             say(f"step {step + 1:,} skipped: {result.reason}.")
@@ -270,26 +307,20 @@ class _Run:
         train_counts = self.data.counts()
         return unigram_loss(train_counts, np.bincount(targets_N, minlength=len(train_counts)))
 
-    def _steps(self, progress: Progress) -> Progress:
+    def _steps(self, progress: Progress) -> RunSummary:
         """Train from `progress` to the end."""
         recipe = self.recipe
-        tokens = recipe.steps * self._tokens_a_step
-        with (
-            _interrupt_noted() as interrupted,
-            MetricsLog(self.out, progress.step) as metrics,
-            progress_bar("train", total=tokens, unit="tokens") as bar,
-        ):
-            bar.skip(progress.step * self._tokens_a_step)
+        with _interrupt_noted() as interrupted, self._watcher(progress) as watcher:
             self._began = time.perf_counter() - progress.seconds
             if progress.step == 0:
-                self._record_validation(0, metrics)
+                self._record_validation(0, watcher)
             else:
                 self._validations = [
                     (line["step"], line["val_loss"]) for line in read_metrics(self.out) if "val_loss" in line
                 ]
             last = self._stalled()
             while not last and progress.step < recipe.steps:
-                progress = self._step_and_records(progress, metrics, bar)
+                progress = self._step_and_records(progress, watcher)
                 last = progress.step == recipe.steps or self._stalled()
                 best = recipe.watch.patience and self._best_step() == progress.step
                 if progress.step % recipe.watch.checkpoint_every == 0 or last or best or interrupted.is_set():
@@ -298,12 +329,17 @@ class _Run:
                     raise KeyboardInterrupt(
                         f"{self.out}: saved at step {progress.step:,}; the same command goes on from there."
                     )
-        if progress.step < recipe.steps:
-            say(
-                f"stopped at step {progress.step:,} of {recipe.steps:,}: {recipe.watch.patience} validations without a"
-                f" better loss than step {self._best_step():,}'s."
-            )
-        return progress
+            if progress.step < recipe.steps:
+                say(
+                    f"stopped at step {progress.step:,} of {recipe.steps:,}: {recipe.watch.patience} validations"
+                    f" without a better loss than step {self._best_step():,}'s."
+                )
+        return self._finish(progress, watcher)
+
+    def _watcher(self, progress: Progress) -> Watcher:
+        return Watcher(
+            self.recipe, self.out, self.step, self.tokenizer, progress.step, self._tokens_a_step, self.command
+        )
 
     def _best_step(self) -> int:
         """The step of the lowest validation loss so far, the earliest of equal ones."""
@@ -318,10 +354,11 @@ class _Run:
     def _tokens_a_step(self) -> int:
         return self.data.sequences_a_step * self.data.sequence_length
 
-    def _step_and_records(self, progress: Progress, metrics: MetricsLog, bar: Bar) -> Progress:
+    def _step_and_records(self, progress: Progress, watcher: Watcher) -> Progress:
         """The step after `progress`, with its line of metrics and the validation that is due; where the run stands."""
         start = time.perf_counter()
-        result = self._take(progress.step)
+        with watcher.step_noted(progress.step):
+            result = self._take(progress.step)
         seconds = time.perf_counter() - start
         done = progress.step + 1
         line: dict[str, float | str] = {
@@ -331,20 +368,19 @@ class _Run:
             "tokens": done * self._tokens_a_step,
             "tokens_per_second": self._tokens_a_step / seconds,
         }
-        metrics.record(done, line if result.verdict == "taken" else line | {"skipped": result.verdict})
+        watcher.record(done, line if result.verdict == "taken" else line | {"skipped": result.verdict})
         if done % self.recipe.watch.validate_every == 0 or done == self.recipe.steps:
-            self._record_validation(done, metrics)
-        bar.advance(self._tokens_a_step, note=f"loss {result.loss:.3f} {self._words}")
+            self._record_validation(done, watcher)
+        watcher.step_ended(done, seconds, result.loss, result.gradient_norm)
         total = time.perf_counter() - self._began
         return Progress(done, progress.training_seconds + seconds, total, self.step.memory)
 
-    def _record_validation(self, step: int, metrics: MetricsLog) -> None:
+    def _record_validation(self, step: int, watcher: Watcher) -> None:
         validation = self._validate()
-        metrics.record(step, validation)
+        watcher.record(step, validation)
         loss = float(validation["val_loss"])
         if math.isfinite(loss):
             self._validations.append((step, loss))
-        self._words = f"val loss {loss:.3f}"
 
     def _save(self, progress: Progress) -> None:
         keep = self.recipe.watch.keep_checkpoints
@@ -365,7 +401,7 @@ class _Run:
         say(f"the best validation was at step {best:,}; the model has its weights.")
         return best
 
-    def _finish(self, progress: Progress) -> RunSummary:
+    def _finish(self, progress: Progress, watcher: Watcher) -> RunSummary:
         """Write the model folder and, last, the summary that marks the run as finished."""
         lines = read_metrics(self.out)
         validations = [line for line in lines if "val_loss" in line]
@@ -405,6 +441,7 @@ class _Run:
         network = self.start.whole(self.step.result_network, self.out)
         save_model_folder(self.out / "model", network, self.tokenizer, provenance)
         write_json(self.out / "summary.json", asdict(summary))
+        watcher.finished()
         return summary
 
 

@@ -1,16 +1,24 @@
-"""Recipes: everything that decides a training run, as frozen dataclasses all the way down. No torch here."""
+"""What a recipe is: everything that decides a training run, as frozen dataclasses all the way down. No torch here.
+
+`recipes` has those with a name.
+"""
 
 import dataclasses
 import math
+import re
+import types
 import typing
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeVar
 
 from gpt2lab.base.errors import BadOption
-from gpt2lab.base.files import read_json
-from gpt2lab.model.config import GPT2Config, gpt2_size
+from gpt2lab.model.config import GPT2Config
+
+Config = TypeVar("Config")
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+_PROJECT = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
 def _check(prefix: str, config: object, low: float, below: float, names: tuple[str, ...]) -> None:
@@ -64,6 +72,8 @@ class MuonConfig:
 
     learning_rate: float = 5e-3
     """Of the layers' matrices; optimizer.learning_rate is that of AdamW's part."""
+    token_learning_rate: float = 0.0
+    """Of AdamW's for the token embedding; 0: optimizer.learning_rate, as for the rest of it."""
     momentum: float = 0.95
     nesterov: bool = True
     adjust: Literal["match_rms_adamw", "original"] = "match_rms_adamw"
@@ -75,6 +85,7 @@ class MuonConfig:
     def __post_init__(self) -> None:
         _check_above_0("optimizer.muon", self, ("learning_rate",))
         _check("optimizer.muon", self, 0.0, 1.0, ("momentum",))
+        _check("optimizer.muon", self, 0.0, math.inf, ("token_learning_rate",))
 
 
 @dataclass(frozen=True)
@@ -113,6 +124,9 @@ class ScheduleConfig:
     """cosine: down to final_share at the last step. warmup_stable_decay: at the peak, then linearly down to final_share
     over the last decay_share of the steps. inverse_sqrt: as 1/sqrt(step). constant: at the peak."""
     warmup_steps: int = 2000
+    warmup_from_zero: bool = False
+    """Warm up as step / warmup_steps, the first step at 0 and without effect, as the replication; not as (step + 1) /
+    (warmup_steps + 1)."""
     final_share: float = 0.1
     decay_share: float = 0.2
 
@@ -125,9 +139,9 @@ class ScheduleConfig:
 class DataConfig:
     """Which tokens come in which order, and what a token may see of those before it."""
 
-    sampling: Literal["each_once", "connor", "connor_longbiased"] = "each_once"
+    sampling: Literal["each_once", "connor", "connor_long", "connor_longbiased"] = "each_once"
     """each_once: each token is predicted once an epoch. connor: as the replication did, one random window in 42
-    documents joined; connor_longbiased: 70 % of the windows in two documents of at least 512 tokens."""
+    documents joined; connor_long: in two documents of at least 512 tokens; connor_longbiased: 70 % of those."""
     weights: tuple[float, ...] = ()
     """Share of the sequences, held-out ones too, from each folder of tokens in their order; none: by their sizes."""
     document_mask: bool = False
@@ -149,22 +163,43 @@ class BatchConfig:
 
 @dataclass(frozen=True)
 class WatchConfig:
-    """How often to look: steps between validations and between checkpoints, and how much to validate on."""
+    """How often to look, in steps, and at what; nothing of it changes the weights."""
 
     validate_every: int = 250
     validation_sequences: int = 128
     checkpoint_every: int = 250
     keep_checkpoints: int = 2
+    sample_every: int = 0
+    """Continue the prompts and write the texts to samples.jsonl; 0: never."""
+    prompts: tuple[str, ...] = ("",)
+    """What to continue, each three times; an empty one starts a document."""
+    norms_every: int = 0
+    """Record norms of gradient, update and weights by group of parameters; holds a copy of the weights for that step;
+    0: never."""
+    tracker: Literal["none", "trackio", "wandb"] = "none"
+    """Send the lines of metrics.jsonl there, too."""
+    project: str = "gpt2lab"
+    """The tracker's name for runs that belong together."""
     patience: int = 0
     """Stop after this many validations without a new best one, and keep the best one's weights; 0: go to the end."""
+
+    def __post_init__(self) -> None:
+        _check("watch", self, 0, math.inf, ("sample_every", "norms_every"))
+        if self.sample_every and not self.prompts:
+            raise BadOption("watch.prompts: none given; an empty prompt starts a document.")
+        if self.tracker != "none" and not _PROJECT.fullmatch(self.project):
+            raise BadOption(
+                f"watch.project = {self.project!r}: a project's name is letters, digits, '-', '_' and '.', at most 100."
+            )
 
 
 @dataclass(frozen=True)
 class StepConfig:
     """What happens within a step beside forward and backward pass; all of it is off unless asked for."""
 
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Type of the matrix products (autocast); weights, gradients and sums stay float32. float16 scales the loss."""
+    precision: Precision = "auto"
+    """Type of the matrix products (autocast); weights, gradients and sums stay float32. float16 scales the loss. auto:
+    bfloat16 on an accelerator that has it, float32 elsewhere; settled when a run begins."""
     activation_checkpointing: bool = False
     """Keep only what goes into each layer and compute the rest again for the gradient: less memory, a third slower."""
     z_loss: float = 0.0
@@ -175,6 +210,9 @@ class StepConfig:
     """Skip and report a step whose gradient's norm is above this times the median of the last 50; 0: none."""
     weight_averaging: float = 0.0
     """Decay of the running average of the weights, which validation and the model folder then use; 0: no average."""
+    table_dropout: bool = False
+    """Let model.embd_pdrop drop numbers of the embedding tables, once a forward pass and so in the head too, not of
+    their sum: as the replication."""
 
     def __post_init__(self) -> None:
         _check("step", self, 0.0, math.inf, ("z_loss",))
@@ -183,6 +221,31 @@ class StepConfig:
             raise BadOption(
                 f"step.skip_outliers = {self.skip_outliers}: must be above 1 and finite, or 0 to skip none."
             )
+
+
+@dataclass(frozen=True)
+class InitializationConfig:
+    """Fresh weights: normal, biases 0, norms 1; the layers' matrices have the deviation 0.02, scaled as said here."""
+
+    scale_by_depth: Literal["both", "mlp", "none"] = "both"
+    """In which residual branches the last matrix is divided by sqrt(depth): both attention's and the MLP's (paper,
+    section 2.3), the MLP's alone (the replication's code at its end), none."""
+    depth: Literal["branches", "layers"] = "branches"
+    """branches: two a layer, N of the paper; layers: as the replication."""
+    layers: int = 0
+    """To count as the depth's layers; 0: those of the model. The replication first drew PrettyBig, of 25, for 48."""
+    scale_by_in: bool = False
+    """Divide every matrix of the layers by sqrt(its inputs) on top of all that: as the replication."""
+    token_deviation: float = 0.02
+    """Of the token embedding's numbers."""
+    position_deviation: float = 0.01
+    zero_branches: bool = False
+    """Zeros for the last matrix of each residual branch: the layers say nothing at first (modded-nanogpt)."""
+    unigram: bool = False
+    """Begin as the unigram model of the tokens of the run's first 100 steps: see `train.initialization`."""
+
+    def __post_init__(self) -> None:
+        _check("initialization", self, 0.0, math.inf, ("layers", "token_deviation", "position_deviation"))
 
 
 @dataclass(frozen=True)
@@ -205,6 +268,7 @@ class Recipe:
     compile: bool = False
     """Compile the network with torch.compile; eager where there is no C++ compiler."""
     step: StepConfig = field(default_factory=StepConfig)
+    initialization: InitializationConfig = field(default_factory=InitializationConfig)
 
     def __post_init__(self) -> None:
         positive = {
@@ -226,118 +290,51 @@ class Recipe:
             raise BadOption(f"seed = {self.seed}: must be at least 0 and below 2**63.")
 
 
-def paper(size: str = "117M", vocab_size: int = 50_257) -> Recipe:
-    """GPT-2 as the paper tells it: 512 sequences of 1,024 tokens a step (section 2.3), four at a time.
-
-    The paper does not give the optimizer, learning rates or length; these are GPT-1's Adam with the decay and clipping
-    that public replications of GPT-2 settled on.
-    """
-    return Recipe(
-        name=f"paper:{size}",
-        model=gpt2_size(size, vocab_size),
-        batch=BatchConfig(sequences=4, accumulation=128),
-    )
-
-
-def laptop(size: str = "nano", vocab_size: int = 50_257) -> Recipe:
-    """A small model on a processor in minutes: small batches, a high learning rate, a short warm-up."""
-    return Recipe(
-        name=f"laptop:{size}",
-        model=gpt2_size(size, vocab_size),
-        optimizer=OptimizerConfig(learning_rate=2e-3, beta2=0.99),
-        schedule=ScheduleConfig(warmup_steps=50),
-        batch=BatchConfig(sequences=8),
-        watch=WatchConfig(validate_every=50, validation_sequences=64, checkpoint_every=100),
-        steps=1000,
-    )
-
-
-def modern(size: str = "nano", vocab_size: int = 50_257) -> Recipe:
-    """The same network with the best training known here: Muon for the layers' matrices, warm-up-stable-decay.
-
-    Measured is one untuned run of such a recipe, before this code was written: 4 layers, 256 wide, context 256, 4,096
-    tokens a step, these learning rates, warm-up and decay. Its validation loss was 4.851 after 300 steps; nanoGPT's
-    AdamW, with the best of three rates, was at 4.938 after 600. Nothing else has been measured: batch and length are
-    those of `laptop` for nano and micro, of `paper` for the published sizes, whose rates are nanoGPT's 6e-4 for AdamW
-    and, by the same ratio, 1e-3 for Muon.
-    """
-    optimizer = OptimizerConfig(name="muon", learning_rate=3e-3, muon=MuonConfig(learning_rate=5e-3))
-    schedule = ScheduleConfig(name="warmup_stable_decay", warmup_steps=40, final_share=0.0, decay_share=0.5)
-    if size in ("nano", "micro"):
-        like = laptop(size, vocab_size)
-    else:
-        like = paper(size, vocab_size)
-        optimizer = replace(optimizer, learning_rate=6e-4, muon=MuonConfig(learning_rate=1e-3))
-        schedule = replace(schedule, warmup_steps=like.schedule.warmup_steps)
-    return replace(like, name=f"modern:{size}", optimizer=optimizer, schedule=schedule)
-
-
-def finetune(model: GPT2Config, lora: bool = False) -> Recipe:
-    """On from a trained model of shape `model`, on a small text: a short warm-up, low rates, stops when it overfits.
-
-    Full: 5e-5, the customary rate for a small batch. LoRA: ten times as much, for its matrices begin at 0; they do not
-    decay, for decay would only pull back to the model it began with, which is what their smallness does already.
-    """
-    return Recipe(
-        name="finetune:lora" if lora else "finetune:full",
-        model=model,
-        optimizer=OptimizerConfig(learning_rate=5e-4 if lora else 5e-5, beta2=0.99, weight_decay=0.0 if lora else 0.01),
-        schedule=ScheduleConfig(warmup_steps=20),
-        batch=BatchConfig(sequences=4),
-        watch=WatchConfig(
-            validate_every=20, validation_sequences=32, checkpoint_every=50, keep_checkpoints=1, patience=3
-        ),
-        steps=200,
-    )
-
-
-RECIPES: dict[str, Callable[..., Recipe]] = {"paper": paper, "laptop": laptop, "modern": modern}
-
-
-def find_recipe(text: str, vocab_size: int = 50_257) -> Recipe:
-    """The recipe that `NAME`, `NAME:SIZE` or `FILE.json` stands for; raises BadOption or BadInput otherwise."""
-    if text.endswith(".json"):
-        return recipe_from_json(read_json(Path(text)), text)
-    name, _, size = text.partition(":")
-    if name not in RECIPES:
-        raise BadOption(f"no recipe {name!r}; there are {', '.join(RECIPES)} (as NAME:SIZE), and files NAME.json.")
-    return RECIPES[name](size, vocab_size=vocab_size) if size else RECIPES[name](vocab_size=vocab_size)
-
-
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
     """A recipe as plain JSON values."""
-    values = asdict(recipe)
-    return values | {"data": values["data"] | {"weights": list(recipe.data.weights)}}
+    values: dict[str, Any] = _lists_for_tuples(asdict(recipe))
+    return values
+
+
+def _lists_for_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _lists_for_tuples(each) for key, each in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def recipe_from_json(values: Any, where: str) -> Recipe:
-    """A recipe from plain JSON values; raises BadOption that names an unknown key or a value of the wrong type."""
-    recipe = _from_json(Recipe, values, where, "")
-    assert isinstance(recipe, Recipe)
-    return recipe
+    """A recipe from plain JSON values; raises BadOption that names a key unknown or missing, or its bad value."""
+    return config_from_json(Recipe, values, where)
 
 
-def _from_json(kind: type, values: Any, where: str, prefix: str) -> Any:
+def config_from_json(kind: type[Config], values: Any, where: str, prefix: str = "") -> Config:
+    """A frozen dataclass from plain JSON values; raises BadOption as `recipe_from_json` does."""
     if not isinstance(values, dict):
         raise BadOption(f"{where}: {prefix.rstrip('.') or 'a recipe'} must be an object with keys.")
     hints = typing.get_type_hints(kind)
-    fields = {each.name: each for each in dataclasses.fields(kind)}
+    fields = {each.name: each for each in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(values.keys() - fields.keys()):
         raise BadOption(f"{where}: unknown key {prefix}{unknown[0]}; the keys here are {', '.join(fields)}.")
+    for name, each in fields.items():
+        needed = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+        if needed and name not in values:
+            raise BadOption(f"{where}: the key {prefix}{name} is missing.")
     given: dict[str, Any] = {}
     for name, value in values.items():
         wanted = hints[name]
         if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
-            given[name] = _from_json(wanted, value, where, f"{prefix}{name}.")
+            given[name] = config_from_json(wanted, value, where, f"{prefix}{name}.")
         else:
             given[name] = _value_from_json(wanted, value, f"{where}: {prefix}{name} = {value!r}")
     try:
         return kind(**given)
-    except TypeError as error:
-        raise BadOption(f"{where}: {error}.") from None
+    except BadOption as error:
+        raise BadOption(f"{where}: {error}") from None
 
 
 def _value_from_json(wanted: Any, value: Any, what: str) -> Any:
+    if typing.get_origin(wanted) in (types.UnionType, typing.Union):  # X | None: the key may be absent, but not null
+        wanted = next(each for each in typing.get_args(wanted) if each is not type(None))
     if typing.get_origin(wanted) is Literal:
         if value not in typing.get_args(wanted):
             raise BadOption(f"{what} must be one of {', '.join(typing.get_args(wanted))}.")
@@ -347,7 +344,7 @@ def _value_from_json(wanted: Any, value: Any, what: str) -> Any:
             raise BadOption(f"{what} must be a list.")
         return tuple(_value_from_json(typing.get_args(wanted)[0], each, what) for each in value)
     if wanted is float and type(value) is int:
-        return float(value)
+        return float(value) if abs(value) < 2**1023 else math.inf
     if type(value) is not wanted:
         raise BadOption(f"{what} must be of type {wanted.__name__}.")
     return value

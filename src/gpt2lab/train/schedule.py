@@ -7,6 +7,8 @@ from gpt2lab.train.recipe import ScheduleConfig
 
 def learning_rate_share(config: ScheduleConfig, step: int, steps: int) -> float:
     """Share of the peak learning rate at a step counted from 0, of `steps` in all."""
+    if step < config.warmup_steps and config.warmup_from_zero:
+        return step / config.warmup_steps
     if step < config.warmup_steps:
         return (step + 1) / (config.warmup_steps + 1)
     if config.name == "constant":

@@ -3,13 +3,20 @@
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from gpt2lab.base.files import sha256_of
 from gpt2lab.checkpoints.torch_network import network_of
 from gpt2lab.checkpoints.weights import Checkpoint, only_finite, without_padding
 from gpt2lab.model.gpt2 import GPT2
+from gpt2lab.tokens.sequences import IGNORED
+from gpt2lab.train.data import RunData
+from gpt2lab.train.initialization import initialize
 from gpt2lab.train.recipe import Recipe
+
+UNIGRAM_STEPS = 100
 
 
 class Start(Protocol):
@@ -26,10 +33,10 @@ class Start(Protocol):
 
 
 class FreshWeights:
-    """Weights drawn by the recipe's seed."""
+    """Weights drawn by the recipe's seed, some of which may depend on the first tokens of `data`."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, data: RunData) -> None:
+        self.recipe, self.data = recipe, data
 
     def described(self) -> dict[str, Any]:
         """Nothing: the recipe says it all."""
@@ -38,8 +45,18 @@ class FreshWeights:
     def network(self) -> GPT2:
         """A new network."""
         network = GPT2(self.recipe.model)
-        network.initialize(torch.Generator().manual_seed(self.recipe.seed))
+        config = self.recipe.initialization
+        counts_V = self._first_counts() if config.unigram else None
+        initialize(network, config, torch.Generator().manual_seed(self.recipe.seed), counts_V)
         return network
+
+    def _first_counts(self) -> npt.NDArray[np.int64]:
+        """How often each token is to be predicted in the first steps: nothing that the run does not train on."""
+        counts_V = np.zeros(self.recipe.model.vocab_size, dtype=np.int64)
+        for step in range(min(UNIGRAM_STEPS, self.recipe.steps)):
+            targets = self.data.batch(step)[1]
+            counts_V += np.bincount(targets[targets != IGNORED], minlength=len(counts_V))
+        return counts_V
 
     def whole(self, trained: GPT2, out: Path) -> GPT2:  # noqa: ARG002
         """The network itself."""

@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from gpt2lab.base.errors import BadOption
 from gpt2lab.base.progress import say
-from gpt2lab.model.gpt2 import GPT2
+from gpt2lab.model.gpt2 import GPT2, MLP
 from gpt2lab.model.loss import summed_cross_entropy
 from gpt2lab.tokens.sequences import IGNORED
+from gpt2lab.train.precision import DTYPES, check_precision, with_precision
 from gpt2lab.train.recipe import Recipe, StepConfig
+from gpt2lab.train.table_dropout import dropped_tables
 
 FIRST_LOSS_SCALE, STEPS_TO_DOUBLE = 2.0**16, 2000
 NORMS_REMEMBERED, NORMS_TO_JUDGE = 50, 20
@@ -77,16 +78,18 @@ class TrainingStep:
     """
 
     def __init__(self, recipe: Recipe, network: GPT2, optimizer: torch.optim.Optimizer) -> None:
-        self.recipe, self.network, self.optimizer = recipe, network, optimizer
         self.device = next(network.parameters()).device
+        self.recipe = recipe = with_precision(recipe, self.device)
+        self.network, self.optimizer = network, optimizer
         self.memory = StepMemory()
         config = recipe.step
-        if config.precision != "float32" and not torch.amp.is_autocast_available(self.device.type):
-            raise BadOption(f"step.precision = {config.precision}: {self.device.type} can't; use float32.")
+        check_precision(config.precision, self.device)
         self.averaged = copy.deepcopy(network).requires_grad_(False) if config.weight_averaging else None
         if config.activation_checkpointing:
             for block in network.h:
                 setattr(block, "forward", functools.partial(checkpoint, block.forward, use_reentrant=False))  # noqa: B010
+        elif not recipe.compile:  # a compiler finds this by itself
+            _forget_gelu(network)
         # The loss is left out: its loop over chunks is nothing that a compiler could fuse.
         self._hidden: Callable[..., Tensor] = network.hidden
         if recipe.compile and shutil.which("c++") is None:
@@ -128,7 +131,7 @@ class TrainingStep:
             rows = slice(start, start + rows_at_once)
             inputs, targets, documents = (None if each is None else each[rows].to(self.device) for each in batch)
             assert targets is not None
-            with autocast(self.recipe.step, self.device):
+            with autocast(self.recipe.step, self.device), self._tables():
                 hidden = self._hidden(inputs, documents_BT=documents)
                 objective, part_nats = summed_cross_entropy(
                     hidden, self.network.head_weight, targets, self.recipe.step.z_loss
@@ -136,6 +139,9 @@ class TrainingStep:
             (objective * scale).backward()  # type: ignore[no-untyped-call]
             nats += part_nats
         return float(nats) / counted
+
+    def _tables(self) -> AbstractContextManager[None]:
+        return dropped_tables(self.network) if self.recipe.step.table_dropout else nullcontext()
 
     @property
     def _loss_scale(self) -> float:
@@ -173,9 +179,21 @@ class TrainingStep:
 
 def autocast(config: StepConfig, device: torch.device) -> AbstractContextManager[object]:
     """The context in which products are of the recipe's precision; weights and gradients are float32 in any case."""
-    if config.precision == "float32":
+    if config.precision not in ("bfloat16", "float16"):
         return nullcontext()
-    return torch.autocast(device.type, dtype={"bfloat16": torch.bfloat16, "float16": torch.float16}[config.precision])
+    return torch.autocast(device.type, dtype=DTYPES[config.precision])
+
+
+def _forget_gelu(network: GPT2) -> None:
+    """Let the backward pass compute GELU again, which is short: its result and its input are the largest tensors kept.
+
+    The product after it is not repeated: checkpointing stops at the last tensor that the backward pass asks for.
+    """
+    for layer in network.h:
+        mlp = layer.get_submodule("mlp")
+        assert isinstance(mlp, MLP)
+        half = functools.partial(checkpoint, mlp.activate_and_project, use_reentrant=False, preserve_rng_state=False)
+        setattr(mlp, "activate_and_project", half)  # noqa: B010
 
 
 def _remember(memory: StepMemory, result: StepResult, config: StepConfig) -> StepMemory:

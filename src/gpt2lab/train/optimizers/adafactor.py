@@ -63,7 +63,7 @@ class Adafactor(torch.optim.Optimizer):
         state = self.state[parameter]
         if not state:
             state.update(_fresh_state(parameter, group["beta1"] > 0))
-        state["step"] += 1
+        state["step"] = state["step"].cpu() + 1  # a checkpoint's may have been put on the parameter's device
         step = int(state["step"])
         step_size = self._step_size(step, group["lr"])
         decay = (

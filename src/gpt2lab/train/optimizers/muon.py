@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from gpt2lab.train.precision import native_bfloat16
 from gpt2lab.train.recipe import MuonConfig
 
 NEWTON_SCHULZ_STEPS = 5
@@ -21,14 +22,7 @@ NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 def newton_schulz_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the device multiplies matrices in it natively, float32 elsewhere."""
-    if device.type == "cpu":
-        # PyTorch 2.13 tells; where an older one does not, float32 is right everywhere.
-        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        native = any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
-    else:
-        # The types it can hold, which is all an accelerator tells; those that hold bfloat16 and emulate it are few.
-        native = torch.bfloat16 in torch.accelerator.get_device_capability(device)["supported_dtypes"]
-    return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if native_bfloat16(device) else torch.float32
 
 
 def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
