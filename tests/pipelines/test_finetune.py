@@ -67,7 +67,7 @@ def test_held_out_text_is_predicted_better_and_the_run_says_what_it_came_from(tu
     write_finetune_report(out, found, str(model), "gpt2lab finetune")
     page = (out / "report.html").read_text()
     assert "Perplexity on held-out text falls" in page
-    assert "before, unprompted" in page
+    assert "before training, no prompt" in page
 
 
 def test_the_same_command_goes_on_with_the_same_bits(tuned, model, text, tmp_path):

@@ -21,7 +21,7 @@ def write_finetune_report(run: Path, found: Finetuned, model: str, command: str)
         [
             ("perplexity before", f"{before:,.1f}"),
             ("perplexity after", f"{after:,.1f}"),
-            ("best step of all", f"{found.model_step:,} of {found.steps:,}"),
+            ("step kept", f"{found.model_step:,} of {found.steps:,}"),
             ("copied 8-grams", f"{found.copied.after:.0%}"),
             ("minutes", f"{found.training_seconds / 60:,.1f}"),
         ]
@@ -36,9 +36,9 @@ def write_finetune_report(run: Path, found: Finetuned, model: str, command: str)
     )
     report.heading("What it says, before and after")
     for sample in found.samples:
-        prompt = f"after “{sample.prompt}”" if sample.prompt else "unprompted"
-        report.passage(sample.prompt + sample.before, f"before, {prompt}")
-        report.passage(sample.prompt + sample.after, f"after, {prompt}")
+        prompt = f"prompt “{sample.prompt}”" if sample.prompt else "no prompt"
+        report.passage(sample.prompt + sample.before, f"before training, {prompt}")
+        report.passage(sample.prompt + sample.after, f"after training, {prompt}")
     report.heading("Is it copied?")
     copied = found.copied
     report.table(
