@@ -57,6 +57,8 @@ bench-weights: $(VENV)/.ready-test  # LLAMA_CPP=../llama.cpp adds its converter
 
 bench-train: $(VENV)/.ready-test  # NANOGPT=../nanoGPT adds it
 
+bench-speedrun: $(VENV)/.ready-test  # NANOGPT=../nanoGPT adds its seconds beside ours
+
 clean:
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -76,7 +78,7 @@ $(VENV)/.ready-test: $(VENV)/.ready
 	@touch $@
 
 $(VENV)/.ready-interop: $(VENV)/.ready-test $(VENV)-llama-cpp/.ready
-	@$(PIP) --editable '.[test,interop,ray,tf,onnx,ctranslate2]'
+	@$(PIP) --editable '.[test,interop,ray,tf,onnx,ctranslate2,trackio,wandb]'
 	@touch $@
 
 $(VENV)/.ready-check: $(VENV)/.ready
