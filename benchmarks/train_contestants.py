@@ -74,7 +74,8 @@ def gpt2lab_step(batch: int, compiled: bool) -> Step:
     """Ours, as `gpt2lab train` takes it."""
     from gpt2lab.model.gpt2 import GPT2
     from gpt2lab.train.optimizers.groups import make_optimizer
-    from gpt2lab.train.recipe import BatchConfig, OptimizerConfig, paper
+    from gpt2lab.train.recipe import BatchConfig, OptimizerConfig
+    from gpt2lab.train.recipes import paper
     from gpt2lab.train.step import TrainingStep
 
     optimizer = OptimizerConfig(
