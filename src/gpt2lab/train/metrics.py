@@ -5,6 +5,8 @@ TensorBoard gets the same, and the recipe's tracker the metrics.
 
 import json
 import math
+import sys
+import types
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -21,6 +23,9 @@ class MetricsLog(AbstractContextManager["MetricsLog"]):
     """The records of a run from `step` on; those that an earlier call made of later steps are cut away."""
 
     def __init__(self, run: Path, step: int, tracker: Tracker | None = None) -> None:
+        # TensorBoard looks for this module, and without it imports TensorFlow where that is installed: for seconds,
+        # half a gigabyte and a page of warnings, and for nothing that is used here.
+        sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf"))
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self._samples_path = run / "samples.jsonl"
