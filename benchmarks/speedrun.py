@@ -118,7 +118,7 @@ def run_nanogpt(model_file: Path, tokens: Path, rate: float, steps: int) -> list
     module = [sys.executable, "-m", "benchmarks.speedrun_nanogpt"]
     command = [*module, str(model_file), str(tokens), str(rate), str(steps), "0"]
     output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return [json.loads(line) for line in output.splitlines()]
+    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]  # its model prints words, too
 
 
 def nanogpt_step_seconds(model_file: Path, tokens: Path) -> list[float]:

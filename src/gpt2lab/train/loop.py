@@ -284,14 +284,8 @@ class _Run:
             group["lr"] = group["peak_lr"] * self._rate_share(step)
         result = self.step.take(step, _tensors(self.data.batch(step)))
         if result.verdict == "diverged":
-            good = checkpoints(self.out / "checkpoints")
-            peaks = {group["peak_lr"] for group in self.optimizer.param_groups}
-            raise Diverged(
-                f"{self.out}: at step {step + 1} the loss is {result.loss} and the gradient's norm"
-                f" {result.gradient_norm}. The last good state is {good[-1] if good else 'the start'}; most likely the"
-                f" learning rate ({' and '.join(str(rate) for rate in sorted(peaks))}) is too high."
-                " Give a lower one and --allow-change to go on from there."
-            )
+            norm = result.gradient_norm
+            raise self._diverged(f"at step {step + 1} the loss is {result.loss} and the gradient's norm {norm}")
         if result.verdict != "taken":
             say(f"step {step + 1:,} skipped: {result.reason}.")
         return result
@@ -375,12 +369,22 @@ class _Run:
         total = time.perf_counter() - self._began
         return Progress(done, progress.training_seconds + seconds, total, self.step.memory)
 
+    def _diverged(self, what: str) -> Diverged:
+        good = checkpoints(self.out / "checkpoints")
+        peaks = sorted({group["peak_lr"] for group in self.optimizer.param_groups})
+        return Diverged(
+            f"{self.out}: {what}. The last good state is {good[-1] if good else 'the start'}; most likely the"
+            f" learning rate ({' and '.join(str(rate) for rate in peaks)}) is too high."
+            " Give a lower one and --allow-change to go on from there."
+        )
+
     def _record_validation(self, step: int, watcher: Watcher) -> None:
         validation = self._validate()
         watcher.record(step, validation)
         loss = float(validation["val_loss"])
-        if math.isfinite(loss):
-            self._validations.append((step, loss))
+        if not math.isfinite(loss):
+            raise self._diverged(f"after step {step} the validation loss is {loss}")
+        self._validations.append((step, loss))
 
     def _save(self, progress: Progress) -> None:
         keep = self.recipe.watch.keep_checkpoints

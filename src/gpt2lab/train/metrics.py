@@ -23,8 +23,8 @@ class MetricsLog(AbstractContextManager["MetricsLog"]):
     """The records of a run from `step` on; those that an earlier call made of later steps are cut away."""
 
     def __init__(self, run: Path, step: int, tracker: Tracker | None = None) -> None:
-        # TensorBoard looks for this module, and without it imports TensorFlow where that is installed: for seconds,
-        # half a gigabyte and a page of warnings, and for nothing that is used here.
+        # Without this module TensorBoard imports TensorFlow, where that is installed: three seconds and
+        # a page of warnings for nothing that is used here.
         sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf"))
         from torch.utils.tensorboard.writer import SummaryWriter
 
