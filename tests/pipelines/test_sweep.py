@@ -17,7 +17,7 @@ from gpt2lab.pipelines.sweep import RATE, sweep, tuned_as_in_the_paper
 from gpt2lab.pipelines.sweep_results import Trial, read_sweep
 from gpt2lab.pipelines.sweep_trials import recipe_with
 from gpt2lab.train.loop import train
-from gpt2lab.train.metrics import read_metrics
+from gpt2lab.train.watching.metrics import read_metrics
 
 STEPS = 6
 OVER = [f"{RATE}=1e-3,1e-2,1e30"]

@@ -33,7 +33,7 @@ def train_verb(recipe_name: str, vocab_size: int | None = None) -> Callable[...,
             json: print the run's summary as JSON
         """
         from gpt2lab.train.loop import train
-        from gpt2lab.train.report import write_run_report
+        from gpt2lab.train.watching.report import write_run_report
 
         summary = train(options, tokens, out, allow_change=allow_change, command=command_line())
         write_run_report(out, command_line())

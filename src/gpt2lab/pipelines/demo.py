@@ -32,7 +32,7 @@ from gpt2lab.tokens.tokenize import tokenize
 from gpt2lab.train.loop import RunSummary, train
 from gpt2lab.train.recipe import Recipe
 from gpt2lab.train.recipes import modern
-from gpt2lab.train.report import write_run_report
+from gpt2lab.train.watching.report import write_run_report
 from gpt2lab.webtext.build import BuildOptions, BuildReport, build
 from gpt2lab.webtext.crawl.fetch import FetchOptions, fetch, read_links
 from gpt2lab.webtext.extraction.extract import PYDOC_EXTRACTOR, PYDOC_SKIP_ELEMENTS

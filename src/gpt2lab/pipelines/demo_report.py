@@ -6,7 +6,7 @@ from typing import Any
 from gpt2lab.base.machine import report_foot
 from gpt2lab.base.plots import bars
 from gpt2lab.base.report import Report
-from gpt2lab.train.report import loss_picture, speed_picture
+from gpt2lab.train.watching.report import loss_picture, speed_picture
 from gpt2lab.webtext.build import BuildReport
 from gpt2lab.webtext.build_report import add_removed_examples, kept_picture
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from gpt2lab.base.machine import report_foot
 from gpt2lab.base.report import Report
 from gpt2lab.pipelines.finetune import FEWEST_GRAMS, MEMORIZED_MARGIN, Finetuned, warning_of
-from gpt2lab.train.report import loss_picture
+from gpt2lab.train.watching.report import loss_picture
 
 
 def write_finetune_report(run: Path, found: Finetuned, model: str, command: str) -> None:

@@ -28,7 +28,7 @@ from gpt2lab.train.data import open_token_folders
 from gpt2lab.train.loop import Diverged, train
 from gpt2lab.train.recipe import Recipe, changed_keys, recipe_from_json, recipe_to_json
 from gpt2lab.train.recipes import paper
-from gpt2lab.train.report import write_run_report
+from gpt2lab.train.watching.report import write_run_report
 
 RATE = "optimizer.learning_rate"
 PAPER_HELD_OUT_SHARE = 0.05

@@ -9,7 +9,7 @@ from gpt2lab.base.plots import lines, points
 from gpt2lab.base.report import Picture, Report
 from gpt2lab.pipelines.sweep_results import Sweep, Trial, loss_of, ranked_rows, settings_text, shown
 from gpt2lab.pipelines.sweep_trials import DECADE, short_names
-from gpt2lab.train.metrics import read_metrics
+from gpt2lab.train.watching.metrics import read_metrics
 
 NAMED_CURVES = 5
 MOST_POINTS, FEWEST_POINTS, STEPS_OF_A_POINT = 40, 8, 5

@@ -49,17 +49,17 @@ from gpt2lab.train.checkpointing import (
 )
 from gpt2lab.train.data import FoldersData, RunData, open_token_folders
 from gpt2lab.train.memory import check_memory, explain_no_memory, free_memory
-from gpt2lab.train.metrics import read_metrics
 from gpt2lab.train.optimizers.groups import make_optimizer
 from gpt2lab.train.precision import with_precision
 from gpt2lab.train.recipe import Recipe, changed_keys, recipe_from_json, recipe_to_json
-from gpt2lab.train.samples import draw_samples
 from gpt2lab.train.schedule import learning_rate_share
 from gpt2lab.train.start import FreshWeights, Start
 from gpt2lab.train.step import Batch, StepResult, TrainingStep, autocast, training_device
-from gpt2lab.train.tracker import check_tracker
 from gpt2lab.train.validation import validate
-from gpt2lab.train.watcher import Watcher
+from gpt2lab.train.watching.metrics import read_metrics
+from gpt2lab.train.watching.samples import draw_samples
+from gpt2lab.train.watching.tracker import check_tracker
+from gpt2lab.train.watching.watcher import Watcher
 
 WARM_UP_STEPS, TIMED_STEPS = 3, 9
 MEASURED_SHARE = 0.1

@@ -16,8 +16,8 @@ from gpt2lab.base.machine import report_foot
 from gpt2lab.base.plots import lines
 from gpt2lab.base.report import Picture, Report
 from gpt2lab.model.config import parameter_count, training_flops_per_token
-from gpt2lab.train.metrics import read_metrics, read_samples
 from gpt2lab.train.recipe import Recipe, recipe_from_json
+from gpt2lab.train.watching.metrics import read_metrics, read_samples
 
 RELOAD_SECONDS = 15
 NEWEST_STEPS = 20

@@ -8,15 +8,15 @@ from gpt2lab.base.errors import BadInput
 from gpt2lab.base.progress import progress_bar, say
 from gpt2lab.model.config import training_flops_per_token
 from gpt2lab.tokens.bpe import ByteLevelBPE
-from gpt2lab.train.gemm_peak import gemm_peak_of_run
-from gpt2lab.train.metrics import MetricsLog
-from gpt2lab.train.norms import noted_norms
-from gpt2lab.train.pace import Pace
 from gpt2lab.train.recipe import Recipe
-from gpt2lab.train.report import LiveReport
-from gpt2lab.train.samples import draw_samples
 from gpt2lab.train.step import TrainingStep
-from gpt2lab.train.tracker import open_tracker
+from gpt2lab.train.watching.gemm_peak import gemm_peak_of_run
+from gpt2lab.train.watching.metrics import MetricsLog
+from gpt2lab.train.watching.norms import noted_norms
+from gpt2lab.train.watching.pace import Pace
+from gpt2lab.train.watching.report import LiveReport
+from gpt2lab.train.watching.samples import draw_samples
+from gpt2lab.train.watching.tracker import open_tracker
 
 
 class Watcher(AbstractContextManager["Watcher"]):

@@ -15,8 +15,8 @@ from typing import Any
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.base.files import whole_file
-from gpt2lab.train.samples import Sample
-from gpt2lab.train.tracker import Tracker
+from gpt2lab.train.watching.samples import Sample
+from gpt2lab.train.watching.tracker import Tracker
 
 
 class MetricsLog(AbstractContextManager["MetricsLog"]):

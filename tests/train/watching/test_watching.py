@@ -16,11 +16,11 @@ from gpt2lab.base.errors import BadOption
 from gpt2lab.model.config import GPT2Config, training_flops_per_token
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.train.checkpointing import checkpoints
-from gpt2lab.train.gemm_peak import measure_gemm_peak
-from gpt2lab.train.norms import group_of, noted_norms
-from gpt2lab.train.pace import Pace
 from gpt2lab.train.recipe import WatchConfig, recipe_from_json, recipe_to_json
-from gpt2lab.train.report import LiveReport
+from gpt2lab.train.watching.gemm_peak import measure_gemm_peak
+from gpt2lab.train.watching.norms import group_of, noted_norms
+from gpt2lab.train.watching.pace import Pace
+from gpt2lab.train.watching.report import LiveReport
 
 STEPS = 16
 

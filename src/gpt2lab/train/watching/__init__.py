@@ -1,0 +1,1 @@
+"""What is seen of a run while it goes on and afterwards: metrics, progress, samples, norms, trackers, the report."""
