@@ -25,7 +25,7 @@ from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.train.checkpointing import checkpoints
 from gpt2lab.train.loop import Diverged
 from gpt2lab.train.optimizers.groups import make_optimizer
-from gpt2lab.train.recipe import OptimizerConfig, ScheduleConfig, recipe_from_json
+from gpt2lab.train.recipe import DataConfig, OptimizerConfig, ScheduleConfig, recipe_from_json
 from gpt2lab.train.recipes import find_recipe
 
 STEPS = 60
@@ -156,12 +156,20 @@ def test_a_folder_with_another_run_is_refused_by_the_changed_keys(finished, reci
         gpt2lab.train(replace(recipe, seed=1), tokens_folder, out)
 
 
+def test_a_run_that_is_refused_for_too_little_text_leaves_nothing_in_the_way(recipe, tokens_folder, tmp_path):
+    with pytest.raises(BadInput, match="too few to join"):
+        gpt2lab.train(replace(recipe, data=DataConfig(sampling="connor")), tokens_folder, tmp_path / "run")
+    gpt2lab.train(replace(recipe, steps=1), tokens_folder, tmp_path / "run")
+
+
 def test_a_changed_recipe_goes_on_where_that_is_allowed_and_can_be(finished, recipe, tokens_folder, tmp_path):
     shutil.copytree(finished[0], tmp_path / "run")
     longer = replace(recipe, steps=STEPS + 5)
     with pytest.raises(BadOption, match=r"changed: steps \(\d+ -> \d+\)\. .* --allow-change"):
         gpt2lab.train(longer, tokens_folder, tmp_path / "run")
     wider = replace(longer, model=replace(recipe.model, n_embd=64))
+    with pytest.raises(BadOption, match=r"seed \(0 -> 1\): can't change within a run"):
+        gpt2lab.train(replace(longer, seed=1), tokens_folder, tmp_path / "run", allow_change=True)
     with pytest.raises(BadOption, match=r"model\.n_embd \(32 -> 64\): can't change within a run"):
         gpt2lab.train(wider, tokens_folder, tmp_path / "run", allow_change=True)
     assert gpt2lab.train(longer, tokens_folder, tmp_path / "run", allow_change=True).steps == STEPS + 5
@@ -232,8 +240,8 @@ def test_a_changed_recipe_of_minutes_keeps_its_steps_and_warm_up(recipe, tokens_
     gpt2lab.train(timed, tokens_folder, tmp_path / "run")
     before = json.loads((tmp_path / "run/recipe.json").read_text())
     assert before["schedule"]["warmup_steps"] == before["steps"] // 5
-    gpt2lab.train(replace(timed, seed=1), tokens_folder, tmp_path / "run", allow_change=True)
-    assert json.loads((tmp_path / "run/recipe.json").read_text()) == before | {"seed": 1}
+    gpt2lab.train(replace(timed, name="other"), tokens_folder, tmp_path / "run", allow_change=True)
+    assert json.loads((tmp_path / "run/recipe.json").read_text()) == before | {"name": "other"}
 
 
 def test_a_vocabulary_larger_than_the_models_is_refused(recipe, tokens_folder, tmp_path):

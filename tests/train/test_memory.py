@@ -25,7 +25,7 @@ from gpt2lab.train.memory import (
 )
 from gpt2lab.train.optimizers.groups import make_optimizer
 from gpt2lab.train.recipe import BatchConfig, DataConfig, OptimizerConfig, StepConfig
-from gpt2lab.train.recipes import paper
+from gpt2lab.train.recipes import connor, laptop, paper
 from gpt2lab.train.step import TrainingStep, autocast
 
 CPU = torch.device("cpu")
@@ -143,6 +143,20 @@ def test_a_control_groups_limit_counts_with_what_of_it_is_used_and_could_be_drop
     (tmp_path / "memory/memory.limit_in_bytes").write_text("1000\n")
     (tmp_path / "memory/memory.usage_in_bytes").write_text("400\n")
     assert free_memory(CPU, tmp_path, tmp_path) == 600
+
+
+def test_what_would_fit_of_a_trillion_sequences_is_found_at_once():
+    found = what_would_fit(replace(laptop("nano", 4096), batch=BatchConfig(10**12)), CPU, 2 * GIB)
+    assert found.batch.sequences * found.batch.accumulation == 10**12
+
+
+def test_norms_and_dropped_tables_are_in_the_estimate():
+    plain = connor("nano")
+    without = estimate_memory(replace(plain, step=replace(plain.step, table_dropout=False))).total
+    tables = (50_257 + 256) * 256 * 4
+    assert tables < estimate_memory(plain).total - without < 3 * tables
+    noted = replace(plain, watch=replace(plain.watch, norms_every=1), batch=BatchConfig(1))
+    assert estimate_memory(noted).total >= estimate_memory(replace(plain, batch=BatchConfig(1))).total
 
 
 def test_what_would_fit_changes_as_little_as_it_can():

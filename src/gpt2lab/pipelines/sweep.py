@@ -56,11 +56,6 @@ def sweep(
     settings = trials_of(recipe, over, search, trials)
     folders, _ = open_token_folders(tokens, recipe)
     shards = [[shard.sha256 for shard in folder.info.shards] for folder in folders]
-    if not recipe.minutes and recipe.schedule.warmup_steps >= recipe.steps:
-        say(
-            f"warning: the warm-up ({recipe.schedule.warmup_steps:,} steps) is not over when the {recipe.steps:,} steps"
-            " are: no trial comes to its learning rate. Set --schedule.warmup-steps."
-        )
     with locked_folder(out):
         made = _taken_up(Sweep(out, recipe_to_json(recipe), tuple(map(str, tokens)), shards, ()), settings)
         _write(made, command)

@@ -98,7 +98,8 @@ class FoldersData:
         return training_counts(self.folders)
 
     def check(self) -> None:
-        """Compare every shard with its SHA-256, and say what is mixed."""
+        """Compare every shard with its SHA-256, see that there is enough to train on, and say what is mixed."""
+        _ = self._loader
         check_token_folders(self.folders)
         if len(self.folders) > 1:
             say("mixture: " + ", ".join(f"{folder.weight:.1%} {folder.path}" for folder in self.folders))

@@ -74,6 +74,7 @@ FIXED_IN_A_RUN = (
     "optimizer.beta1",
     "step.weight",
     "initialization.",
+    "seed",
 )
 """Changed, what was saved would not fit: weights, optimizer's state, the place in the data."""
 
@@ -218,6 +219,11 @@ class _Run:
             steps = self._steps_in(recipe.minutes * 60)
             recipe = _with_steps(recipe, steps)
             self._fresh()
+        elif recipe.schedule.warmup_steps >= recipe.steps:
+            say(
+                f"warning: the warm-up ({recipe.schedule.warmup_steps:,} steps) is not over when the {recipe.steps:,}"
+                " steps are: the learning rate never comes to its peak. Set --schedule.warmup-steps."
+            )
         write_json(
             self.out / "run.json",
             {
@@ -331,9 +337,9 @@ class _Run:
         return self._finish(progress, watcher)
 
     def _watcher(self, progress: Progress) -> Watcher:
-        return Watcher(
-            self.recipe, self.out, self.step, self.tokenizer, progress.step, self._tokens_a_step, self.command
-        )
+        flops = self._flops_per_token()
+        done, tokens = progress.step, self._tokens_a_step
+        return Watcher(self.recipe, self.out, self.step, self.tokenizer, done, tokens, flops, self.command)
 
     def _best_step(self) -> int:
         """The step of the lowest validation loss so far, the earliest of equal ones."""
@@ -368,6 +374,10 @@ class _Run:
         watcher.step_ended(done, seconds, result.loss, result.gradient_norm)
         total = time.perf_counter() - self._began
         return Progress(done, progress.training_seconds + seconds, total, self.step.memory)
+
+    def _flops_per_token(self) -> int:
+        """Of sequences as long as the data's, which may be shorter than the network's context."""
+        return training_flops_per_token(replace(self.recipe.model, context_length=self.data.sequence_length))
 
     def _diverged(self, what: str) -> Diverged:
         good = checkpoints(self.out / "checkpoints")
@@ -412,7 +422,6 @@ class _Run:
         losses = [line["loss"] for line in lines if "loss" in line]
         model_step = self._take_best(progress.step)
         tokens = progress.step * self._tokens_a_step
-        shape = replace(self.recipe.model, context_length=self.data.sequence_length)
         speed = tokens / progress.training_seconds
         summary = RunSummary(
             steps=progress.step,
@@ -424,7 +433,7 @@ class _Run:
             val_bits_per_byte_last=validations[-1]["val_bits_per_byte"],
             unigram_val_loss=self._unigram_loss(),
             tokens_per_second=speed,
-            flops_per_second=speed * training_flops_per_token(shape),
+            flops_per_second=speed * self._flops_per_token(),
             training_seconds=progress.training_seconds,
             seconds=progress.seconds,
             model=str(self.out / "model"),

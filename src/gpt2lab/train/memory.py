@@ -82,7 +82,10 @@ def estimate_memory(recipe: Recipe, device_type: str = "cpu") -> MemoryEstimate:
         # Autocast's copies of the weights; that of the MLP's last is made again with GELU.
         layer += (12 if recipe.step.activation_checkpointing else 8) * model.n_embd**2 * product
     kept = stream + tokens * 16
-    if model.embd_pdrop:
+    tables = 0
+    if model.embd_pdrop and recipe.step.table_dropout:  # the dropped tables, and gradients of their own
+        tables = 2 * (model.vocab_size + model.context_length) * model.n_embd * FLOAT
+    elif model.embd_pdrop:
         kept += stream
     if recipe.data.document_mask:
         kept += tokens * model.context_length
@@ -102,10 +105,10 @@ def estimate_memory(recipe: Recipe, device_type: str = "cpu") -> MemoryEstimate:
         average=weights if recipe.step.weight_averaging else 0,
         earlier_gradients=weights if recipe.batch.accumulation > 1 else 0,
         activations=int((1 + GAPS) * kept),
-        loss=loss,
+        loss=loss + tables,
         layer_gradients=weights - heads * FLOAT,
         embedding_gradients=head * FLOAT * (3 if model.tie_word_embeddings else 2),
-        update=heads * FLOAT + _update(model, recipe.optimizer),
+        update=heads * FLOAT + _update(model, recipe.optimizer) + (weights if recipe.watch.norms_every else 0),
         runtime=RUNTIME_BYTES,
     )
 
@@ -276,8 +279,9 @@ def what_would_fit(recipe: Recipe, device: torch.device, free: int) -> Recipe | 
 def _parted(recipe: Recipe) -> Iterator[Recipe]:
     """The recipe with its step in ever more parts of ever fewer sequences."""
     in_a_step = recipe.batch.sequences * recipe.batch.accumulation
-    for sequences in range(recipe.batch.sequences, 0, -1):
-        if in_a_step % sequences == 0:
+    small = [number for number in range(1, math.isqrt(in_a_step) + 1) if in_a_step % number == 0]
+    for sequences in sorted({*small, *(in_a_step // number for number in small)}, reverse=True):
+        if sequences <= recipe.batch.sequences:
             yield replace(recipe, batch=replace(recipe.batch, sequences=sequences, accumulation=in_a_step // sequences))
 
 

@@ -85,17 +85,18 @@ class TrainingStep:
         config = recipe.step
         check_precision(config.precision, self.device)
         self.averaged = copy.deepcopy(network).requires_grad_(False) if config.weight_averaging else None
+        compiles = recipe.compile and shutil.which("c++") is not None
         if config.activation_checkpointing:
             for block in network.h:
                 setattr(block, "forward", functools.partial(checkpoint, block.forward, use_reentrant=False))  # noqa: B010
-        elif not recipe.compile:  # a compiler finds this by itself
+        elif not compiles:  # a compiler finds this by itself
             _forget_gelu(network)
         # The loss is left out: its loop over chunks is nothing that a compiler could fuse.
         self._hidden: Callable[..., Tensor] = network.hidden
-        if recipe.compile and shutil.which("c++") is None:
-            say("no C++ compiler here: training without torch.compile.")
-        elif recipe.compile:
+        if compiles:
             self._hidden = torch.compile(network.hidden)
+        elif recipe.compile:
+            say("no C++ compiler here: training without torch.compile.")
 
     @property
     def result_network(self) -> GPT2:

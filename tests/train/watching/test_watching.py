@@ -16,11 +16,12 @@ from gpt2lab.base.errors import BadOption
 from gpt2lab.model.config import GPT2Config, training_flops_per_token
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.train.checkpointing import checkpoints
+from gpt2lab.train.loop import Diverged
 from gpt2lab.train.recipe import WatchConfig, recipe_from_json, recipe_to_json
 from gpt2lab.train.watching.gemm_peak import measure_gemm_peak
 from gpt2lab.train.watching.norms import group_of, noted_norms
 from gpt2lab.train.watching.pace import Pace
-from gpt2lab.train.watching.report import LiveReport
+from gpt2lab.train.watching.report import LiveReport, write_run_report
 
 STEPS = 16
 
@@ -68,6 +69,14 @@ def test_norms_of_the_groups_add_up_to_the_gradients_norm(finished):
         norms = {name.partition("/")[2]: value for name, value in line.items() if name.startswith("gradient_norm/")}
         assert norms.keys() == groups
         assert sum(norm**2 for norm in norms.values()) == pytest.approx(whole[line["step"]] ** 2, rel=1e-4)
+
+
+def test_weights_of_zero_have_no_ratio_and_leave_a_gap_in_the_report(plain, tokens_folder, tmp_path):
+    positions = replace(plain.initialization, position_deviation=0.0)
+    watch = replace(plain.watch, norms_every=1)
+    gpt2lab.train(replace(plain, initialization=positions, watch=watch, steps=3), tokens_folder, tmp_path / "run")
+    write_run_report(tmp_path / "run", "a test")
+    assert "A step changes the MLPs by" in page(tmp_path / "run")
 
 
 def test_norms_are_those_of_the_step():
@@ -152,7 +161,7 @@ def page(run):
 def test_a_report_says_why_a_run_stopped(plain, tokens_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(LiveReport, "AT_LEAST_SECONDS", 0.0)
     wild = replace(plain, optimizer=replace(plain.optimizer, learning_rate=1e30), watch=WatchConfig(validate_every=1))
-    with pytest.raises(gpt2lab.train.loop.Diverged):
+    with pytest.raises(Diverged):
         gpt2lab.train(wild, tokens_folder, tmp_path / "run")
     assert "Stopped at step" in page(tmp_path / "run")
     assert "most likely the learning rate (1e+30) is too high" in page(tmp_path / "run")

@@ -1,6 +1,7 @@
 """The report of a run, while it goes on or afterwards, from the files in its folder alone."""
 
 import importlib
+import math
 import statistics
 import time
 from collections import Counter
@@ -67,13 +68,13 @@ def _loss_title(losses: Sequence[float], finished: bool) -> str:
 
 def speed_picture(run: Path) -> Picture:
     """Tokens a second of each training step, and what the GEMM peak would give."""
-    recipe, described = _read_recipe(run), read_json(run / "run.json")
-    speeds = [(line["step"], line["tokens_per_second"]) for line in read_metrics(run) if "loss" in line]
+    taken = [line for line in read_metrics(run) if "loss" in line]
+    speeds = [(line["step"], line["tokens_per_second"]) for line in taken]
     middle = statistics.median(speed for _, speed in speeds)
     title = f"Training runs at {middle:,.0f} tokens a second (median step)"
     references = []
-    if "gemm_peak" in described:  # runs from before it was measured have none
-        limit = described["gemm_peak"]["flops_per_second"] / training_flops_per_token(recipe.model)
+    if taken[-1].get("of_gemm_peak"):  # runs from before it was measured have none
+        limit = taken[-1]["tokens_per_second"] / taken[-1]["of_gemm_peak"]
         title += f", {middle / limit:.0%} of the GEMM peak"
         references = [("GEMM peak", limit)]
     return lines(
@@ -87,16 +88,18 @@ def speed_picture(run: Path) -> Picture:
 
 def update_picture(metrics: Metrics, layers: int) -> Picture | None:
     """Norm of the update over that of the weights, over the steps; None where no norms were recorded."""
-    noted = [line for line in metrics if "update_ratio/wte" in line]
+    noted = [line for line in metrics if "update_norm/wte" in line]
     if not noted:
         return None
     steps = [line["step"] for line in noted]
 
+    # A ratio that is no finite number, to weights that were 0, was not recorded.
     def middle(part: str) -> list[float]:
-        return [statistics.median(line[f"update_ratio/h.{layer}.{part}"] for layer in range(layers)) for line in noted]
+        ratios = [[line.get(f"update_ratio/h.{layer}.{part}") for layer in range(layers)] for line in noted]
+        return [statistics.median([ratio for ratio in each if ratio is not None] or [math.nan]) for each in ratios]
 
     def single(group: str) -> list[float]:
-        return [line[f"update_ratio/{group}"] for line in noted]
+        return [line.get(f"update_ratio/{group}", math.nan) for line in noted]
 
     return lines(
         f"A step changes the MLPs by {middle('mlp')[-1]:.2%} of their norm, the token embeddings by"
@@ -121,7 +124,7 @@ def gradient_picture(metrics: Metrics, layers: int) -> Picture | None:
         return None
     last, numbers = noted[-1], range(1, layers + 1)
     series = [
-        (name, numbers, [last[f"gradient_norm/h.{number - 1}.{part}"] for number in numbers])
+        (name, numbers, [last.get(f"gradient_norm/h.{number - 1}.{part}", math.nan) for number in numbers])
         for name, part in (("attention", "attn"), ("MLP", "mlp"))
     ]
     return lines(f"Gradient norms by layer at step {last['step']:,}", series, "layer", "norm of the gradient")
@@ -132,7 +135,7 @@ def write_run_report(run: Path, command: str, under_way: UnderWay | None = None)
     recipe, metrics = _read_recipe(run), read_metrics(run)
     taken = [line for line in metrics if "loss" in line]
     checked = [line for line in metrics if "val_loss" in line]
-    report = Report("Training run", _outcome(recipe, taken, checked, under_way))
+    report = Report("Training run", _outcome(recipe, taken, checked, under_way) + _best_words(run, taken))
     if under_way is not None and under_way.stopped is None:
         report.reload_seconds = RELOAD_SECONDS
     report.figures(_figures(recipe, taken, checked, under_way))
@@ -176,6 +179,15 @@ def _outcome(recipe: Recipe, taken: Metrics, checked: Metrics, under_way: UnderW
         finish = f", finish about {_clock(now, end)}"
     running = f"Running: step {step:,} of {recipe.steps:,} at {now:%H:%M}{finish}."
     return f"{running} A GPT-2 of {parameters:,} parameters.{so_far}"
+
+
+def _best_words(run: Path, taken: Metrics) -> str:
+    """Of which step the model is, where that is not the last."""
+    summary = read_json(run / "summary.json") if (run / "summary.json").exists() else {}
+    best = summary.get("model_step")
+    if best is None or not taken or best == taken[-1]["step"]:
+        return ""
+    return f" The model has the weights of step {best:,}, the best: {summary['model_val_loss']:.3f}."
 
 
 def _clock(now: datetime, end: datetime) -> str:
@@ -242,7 +254,7 @@ class LiveReport:
     def __init__(self, run: Path, command: str) -> None:
         self._run, self._command = run, command
         self._last, self._cost = time.monotonic(), 0.0
-        self.written = False
+        self.written = (run / "report.html").exists()  # by a call that was killed: it would say "running" for ever
 
     def refresh(self, seconds_left: float | None, news: bool) -> None:
         """Write it if it is due: with `news` (a validation, samples) after 10 seconds, without after a minute."""
@@ -252,8 +264,8 @@ class LiveReport:
             self._write(UnderWay(seconds_left=seconds_left))
 
     def close(self, stopped: str | None) -> None:
-        """Say in a report that was written that the run is over: finished, or `stopped` for this reason."""
-        if self.written:
+        """Say that the run was `stopped` and why, or, in a report that was written, that it is finished."""
+        if self.written or stopped is not None:
             self._write(None if stopped is None else UnderWay(stopped=stopped))
 
     def _write(self, under_way: UnderWay | None) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.base.progress import progress_bar, say
-from gpt2lab.model.config import training_flops_per_token
 from gpt2lab.tokens.bpe import ByteLevelBPE
 from gpt2lab.train.recipe import Recipe
 from gpt2lab.train.step import TrainingStep
@@ -33,14 +32,13 @@ class Watcher(AbstractContextManager["Watcher"]):
         tokenizer: ByteLevelBPE,
         done: int,
         tokens_a_step: int,
+        flops_per_token: int,
         command: str,
     ) -> None:
         self._recipe, self._step, self._tokenizer = recipe, step, tokenizer
         self._tokens_a_step = tokens_a_step
         self._pace = Pace(tokens_a_step, recipe.watch.validate_every)
-        self._peak_tokens_per_second = gemm_peak_of_run(run, recipe, step.device) / training_flops_per_token(
-            recipe.model
-        )
+        self._peak_tokens_per_second = gemm_peak_of_run(run, recipe, step.device) / flops_per_token
         self._report = LiveReport(run, command)
         self._norms: dict[str, float] = {}
         self._val_words = ""
