@@ -10,14 +10,11 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-
-from gpt2lab.base.memory import freed_memory_kept
 
 CONTEXT, VOCABULARY, WIDTH = 1024, 50_257, 768
 LEARNING_RATE, BETAS, DECAY, CLIP = 6e-4, (0.9, 0.95), 0.1, 1.0
@@ -39,8 +36,7 @@ def main() -> None:
         "nanogpt": lambda: plain_step(*nanogpt_network(Path(nanogpt[0])), bool(compiled)),
         "transformers": lambda: plain_step(*transformers_network(), bool(compiled)),
     }
-    with freed_memory_kept() if peer == "gpt2lab" else nullcontext():
-        seconds = timed(makers[peer](), int(batch), int(steps))
+    seconds = timed(makers[peer](), int(batch), int(steps))
     print(json.dumps({"seconds": seconds[1:], "warm_up_seconds": seconds[0]}))
 
 

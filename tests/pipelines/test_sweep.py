@@ -108,11 +108,11 @@ def test_the_best_value_at_the_edge_of_what_was_tried_is_said(swept):
 
 
 def test_a_trial_that_fails_is_tried_again_by_the_same_command(recipe, tokens_folder, tmp_path):
-    over = ["model.context_length=32,100000"]
+    over = [f"model.vocab_size={recipe.model.vocab_size},10"]
     failed = sweep(recipe, [tokens_folder], tmp_path / "out", over).trials[1]
     assert failed.status == "failed"
-    assert "fewer than one context of 100,000" in failed.reason
-    metrics = tmp_path / "out" / "trials" / "001-context_length=32" / "metrics.jsonl"
+    assert "Raise model.vocab_size" in failed.reason
+    metrics = tmp_path / "out" / "trials" / f"001-vocab_size={recipe.model.vocab_size}" / "metrics.jsonl"
     before = metrics.stat().st_mtime_ns
     assert sweep(recipe, [tokens_folder], tmp_path / "out", over).trials[1].status == "failed"
     assert metrics.stat().st_mtime_ns == before

@@ -41,7 +41,7 @@ def train_verb(recipe_name: str, vocab_size: int | None = None) -> Callable[...,
             return print_json(summary)
         loss = f"validation loss {summary.val_loss_last:.3f} after {summary.tokens:,} tokens"
         if summary.model_step not in (None, summary.steps):
-            loss = f"validation loss {summary.model_val_loss:.3f} at step {summary.model_step:,}, the best"
+            loss = f"validation loss {summary.model_loss:.3f} at step {summary.model_step:,}, the best"
         say(f"{summary.model}: {loss}; see {out}/report.html")
         say(next_command(f"gpt2lab generate {summary.model} 'Once upon a time'"))
         return None

@@ -125,6 +125,8 @@ def _read_csv(file: Path, column: str | None) -> Iterator[Example]:
             raise BadOption(
                 f"{file}: has the columns {', '.join(names)}; say which holds the text: --column {names[-1]}."
             )
+        if len(names) == 1 and set(names[0]) & {";", "\t"}:
+            raise BadInput(f"{file}: its columns are not separated by commas; write it as CSV with commas.")
         if column is not None and column not in names:
             raise BadOption(f"{file}: has no column {column!r}; its first row names {', '.join(names)}.")
         place = names.index(column) if column is not None else 0

@@ -21,7 +21,8 @@ from gpt2lab.checkpoints.weights import without_padding
 from gpt2lab.datasets.own_texts import read_own_texts
 from gpt2lab.generate.language_model import LanguageModel
 from gpt2lab.generate.sampling import SamplingOptions
-from gpt2lab.train.loop import RunSummary, train_on
+from gpt2lab.tokens.sequences import IGNORED
+from gpt2lab.train.loop import train_on
 from gpt2lab.train.lora import ADAPTER, LoraOptions, LoraWeights
 from gpt2lab.train.recipe import Recipe
 from gpt2lab.train.recipes import finetune as finetune_recipe
@@ -82,6 +83,11 @@ class FinetuneOptions:
             raise BadOption(f"--minutes {self.minutes}: must be above 0 and finite.")
         if self.minutes is not None and self.steps is not None:
             raise BadOption("--steps and --minutes: give one of them.")
+        for name, number in (("steps", self.steps), ("batch", self.batch)):
+            if number is not None and number < 1:
+                raise BadOption(f"--{name} {number}: must be at least 1.")
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise BadOption(f"--learning-rate {self.learning_rate}: must be above 0 and finite.")
         if self.max_tokens < 1:
             raise BadOption(f"--max-tokens {self.max_tokens}: must be at least 1.")
 
@@ -111,7 +117,7 @@ class Copied:
 
 @dataclass(frozen=True)
 class Finetuned:
-    """What came of it. Perplexity is exp of the loss a token on the held-out text (of completions: on them alone)."""
+    """What came of it. Perplexity is exp of the loss a token on `held_out_tokens` of the held-out text."""
 
     model: str
     adapter: str | None
@@ -171,10 +177,10 @@ def finetune(
         model_step=summary.steps if summary.model_step is None else summary.model_step,
         epochs=summary.steps * data.sequences_a_step / texts.train.sequences,
         train_tokens=len(texts.train.targets),
-        held_out_tokens=len(texts.held_out.targets),
+        held_out_tokens=sum(int((batch[1] != IGNORED).sum()) for batch in data.held_out()),
         sequence_length=texts.sequence_length,
-        perplexity_before=math.exp(summary.val_loss_first),
-        perplexity_after=_perplexity(summary),
+        perplexity_before=_perplexity(summary.val_loss_first),
+        perplexity_after=_perplexity(summary.model_loss),
         copied=copied_grams(samples, texts),
         samples=samples,
         training_seconds=summary.training_seconds,
@@ -204,8 +210,8 @@ def _recipe(options: FinetuneOptions, recipe: Recipe, texts: Texts) -> Recipe:
     )
 
 
-def _perplexity(summary: RunSummary) -> float:
-    return math.exp(summary.val_loss_last if summary.model_val_loss is None else summary.model_val_loss)
+def _perplexity(loss: float) -> float:
+    return math.exp(min(loss, 700.0))  # of weights that training has ruined; more is too large for a float
 
 
 def _samples(

@@ -179,14 +179,14 @@ def _tried(trial: Trial, recipe: Recipe, tokens: Sequence[Path], folder: Path, c
         reason = " ".join(str(error).split()) or "out of memory."
         say(f"trial {trial.number} {failed.status}: {reason}")
         return replace(failed, reason=reason)
-    say(f"trial {trial.number}: validation loss {summary.val_loss_last:.4f}")
+    say(f"trial {trial.number}: validation loss {summary.model_loss:.4f}")
     return replace(
         trial,
         status="finished",
         reason="",
         steps=summary.steps,
-        val_loss=summary.val_loss_last,
-        val_bits_per_byte=summary.val_bits_per_byte_last,
+        val_loss=summary.model_loss,
+        val_bits_per_byte=summary.model_bits_per_byte,
         seconds=summary.seconds,
     )
 

@@ -31,7 +31,10 @@ DECADE = 10 * (1 - 1e-9)  # 1e-3..1e-2 is one, whatever its ends are in binary
 SIGNIFICANT_DIGITS = 4  # of values between the ends of a range: a command that holds them can be read and typed
 NOT_SWEPT = {
     "name": "it is only a name",
-    "watch.validation_sequences": "losses on different held-out text can't be compared",
+    **dict.fromkeys(
+        ("watch.validation_sequences", "model.context_length", "data.document_mask"),
+        "losses on different held-out text can't be compared",
+    ),
 }
 
 _RANGE = re.compile(r"(?P<low>[^,]+?)\.\.(?P<high>[^,]+?)(:(?P<scale>log|linear))?")

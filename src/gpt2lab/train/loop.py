@@ -20,7 +20,7 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +31,6 @@ import torch
 from gpt2lab.base.errors import BadOption, UserError, explain_full_disk
 from gpt2lab.base.files import locked_folder, read_json, write_json
 from gpt2lab.base.machine import describe_machine, describe_versions
-from gpt2lab.base.memory import freed_memory_kept
 from gpt2lab.base.progress import say
 from gpt2lab.checkpoints.model_folder import save_model_folder
 from gpt2lab.evaluate.language_modelling import unigram_loss
@@ -105,6 +104,16 @@ class RunSummary:
     """the step whose weights the model folder has: the last, or with watch.patience that of the best validation"""
     model_val_loss: float | None = None
 
+    @property
+    def model_loss(self) -> float:
+        """Validation loss of the model folder."""
+        return self.val_loss_last if self.model_val_loss is None else self.model_val_loss
+
+    @property
+    def model_bits_per_byte(self) -> float:
+        """The same in bits a byte, of the same text."""
+        return self.val_bits_per_byte_last * self.model_loss / self.val_loss_last
+
 
 def train(
     recipe: Recipe,
@@ -139,8 +148,7 @@ def train_on(
     check_tracker(recipe)
     start = start or FreshWeights(recipe, data)
     device = training_device()
-    kept = freed_memory_kept() if device.type == "cpu" else nullcontext()
-    with locked_folder(out), explain_full_disk(out), kept:
+    with locked_folder(out), explain_full_disk(out):
         recipe = with_precision(recipe, device, out)
         _check_same_run(recipe, data, start, out, allow_change)
         if (out / "summary.json").exists():
@@ -154,22 +162,30 @@ def train_on(
 def _check_same_run(recipe: Recipe, data: RunData, start: Start, out: Path, allow_change: bool) -> None:
     """Refuse another recipe than the run's, or take it over where that is allowed and can be."""
     if not (out / "run.json").exists():
+        if others := sorted(path.name for path in out.iterdir() if not path.name.startswith(".")):
+            raise BadOption(f"{out}: holds something else than a run ({others[0]}). Choose another --out.")
         return
     before = read_json(out / "run.json")
     asked = recipe_from_json(before["asked"], str(out / "run.json"))  # keys that are newer than the run: as they were
     changed = changed_keys(recipe_to_json(asked), recipe_to_json(recipe))
     if before["shards"] != data.hashes():
         changed.append(data.kind)
-    changed += changed_keys(before.get("start", {}), start.described(), "the start")
+    # The name that a model was asked for by says nothing: ./model and model are one. Its files' hashes do.
+    began, begins = (
+        {key: value for key, value in each.items() if key != "model"}
+        for each in (before.get("start", {}), start.described())
+    )
+    changed += changed_keys(began, begins, "the start")
     if not changed:
         return
-    if not allow_change:
-        raise BadOption(
-            f"{out}: holds a run of another recipe; changed: {', '.join(changed)}. Choose another --out, or go on with"
-            " --allow-change."
-        )
-    if fixed := [change for change in changed if change.startswith(FIXED_IN_A_RUN)]:
+    fixed = [change for change in changed if change.startswith(FIXED_IN_A_RUN)]
+    if allow_change and fixed:
         raise BadOption(f"{out}: {', '.join(fixed)}: can't change within a run. Choose another --out.")
+    if not allow_change:
+        remedy = "." if fixed else ", or go on with --allow-change."
+        raise BadOption(
+            f"{out}: holds a run of another recipe; changed: {', '.join(changed)}. Choose another --out{remedy}"
+        )
     say(f"{out}: going on with a changed recipe: {', '.join(changed)}.")
     steps = recipe_from_json(read_json(out / "recipe.json"), str(out / "recipe.json")).steps
     resolved = _with_steps(recipe, steps) if recipe.minutes else recipe
@@ -334,7 +350,10 @@ class _Run:
                     f"stopped at step {progress.step:,} of {recipe.steps:,}: {recipe.watch.patience} validations"
                     f" without a better loss than step {self._best_step():,}'s."
                 )
-        return self._finish(progress, watcher)
+        summary = self._finish(progress, watcher)
+        if interrupted.is_set():  # in the last step: the run is finished, but what comes after is not wanted
+            raise KeyboardInterrupt(f"{self.out}: finished.")
+        return summary
 
     def _watcher(self, progress: Progress) -> Watcher:
         flops = self._flops_per_token()
@@ -404,16 +423,23 @@ class _Run:
 
     def _take_best(self, last: int) -> int:
         """Go back to the weights of the best validation, where the recipe has patience; the step they are of."""
-        best = self._best_step() if self.recipe.watch.patience else last
-        if best == last:
-            return last
-        if best == 0:
-            self._fresh()
-        else:
+        for best, _ in sorted(self._validations, key=lambda validation: validation[1]):
             path = checkpoint_path(self.out / "checkpoints", best)
-            restore_checkpoint(path, self.network, self.optimizer, self.step.averaged)
-        say(f"the best validation was at step {best:,}; the model has its weights.")
-        return best
+            if best == last or not self.recipe.watch.patience:
+                return last
+            if best == 0:
+                self._fresh()
+            elif not path.exists():  # of a time when the recipe had no patience
+                continue
+            else:
+                try:
+                    restore_checkpoint(path, self.network, self.optimizer, self.step.averaged)
+                except DamagedCheckpoint as error:
+                    say(f"warning: {error} It is kept as {set_aside(path).name}; taking the best but that.")
+                    continue
+            say(f"the best validation was at step {best:,}; the model has its weights.")
+            return best
+        return last
 
     def _finish(self, progress: Progress, watcher: Watcher) -> RunSummary:
         """Write the model folder and, last, the summary that marks the run as finished."""

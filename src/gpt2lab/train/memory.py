@@ -23,8 +23,8 @@ from gpt2lab.train.recipe import OptimizerConfig, Recipe
 
 RUNTIME_BYTES = 350 * 2**20
 """Python, torch and its libraries with nothing to do: 340 MiB on x86 Linux. What an accelerator's takes is unknown."""
-GAPS = 0.5
-"""Of activations, what lies in gaps between them: freed memory is kept (`base.memory`), but not always fits again."""
+GAPS = 0.4
+"""Of activations, what lies in gaps between them: the heap keeps freed memory, and not all of it fits again."""
 STATE_OF_A_STEP_COUNT = 4
 FLOAT = 4
 
