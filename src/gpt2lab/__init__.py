@@ -33,13 +33,21 @@ def load(path: str | Path) -> "LanguageModel":
 
 
 def finetune(
-    model: str | Path, texts: str | Path | Sequence[str | Path], out: str | Path, **options: Any
+    model: str | Path,
+    texts: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    allow_change: bool = False,
+    **options: Any,
 ) -> "Finetuned":
     """Go on training a model with texts; `options` are those of `gpt2lab.pipelines.finetune.FinetuneOptions`."""
     from gpt2lab.pipelines.finetune import FinetuneOptions, finetune
+    from gpt2lab.pipelines.finetune_report import write_finetune_report
 
-    places = [texts] if isinstance(texts, str | Path) else texts
-    return finetune(model, [Path(place) for place in places], Path(out), FinetuneOptions(**options))
+    places = [Path(place) for place in ([texts] if isinstance(texts, str | Path) else texts)]
+    found = finetune(model, places, Path(out), FinetuneOptions(**options), allow_change=allow_change)
+    write_finetune_report(Path(out), found, str(model), "gpt2lab.finetune(...)")
+    return found
 
 
 def __getattr__(name: str) -> Any:
