@@ -6,6 +6,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
@@ -265,8 +266,12 @@ class LiveReport:
 
     def close(self, stopped: str | None) -> None:
         """Say that the run was `stopped` and why, or, in a report that was written, that it is finished."""
-        if self.written or stopped is not None:
-            self._write(None if stopped is None else UnderWay(stopped=stopped))
+        if stopped is not None:
+            # Memory or disk may have run out, which is then the reason: a page that fails must not hide it.
+            with suppress(ImportError, MemoryError, OSError):
+                self._write(UnderWay(stopped=stopped))
+        elif self.written:
+            self._write(None)
 
     def _write(self, under_way: UnderWay | None) -> None:
         for module in ("matplotlib.style", "matplotlib.backends.backend_svg"):
