@@ -7,6 +7,7 @@ run/
   report.html       the same to read
 """
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +25,7 @@ from gpt2lab.generate.sampling import SamplingOptions
 from gpt2lab.tokens.sequences import IGNORED
 from gpt2lab.train.loop import train_on
 from gpt2lab.train.lora import ADAPTER, LoraOptions, LoraWeights
-from gpt2lab.train.recipe import Recipe
+from gpt2lab.train.recipe import Recipe, with_steps
 from gpt2lab.train.recipes import finetune as finetune_recipe
 from gpt2lab.train.start import ModelWeights
 from gpt2lab.train.text_data import TextData, Texts, example_prompts, prepare_texts
@@ -166,7 +167,8 @@ def finetune(
         prompts.remove("")
     sampling = SamplingOptions(max_tokens=options.max_tokens, top_k=SAMPLE_TOP_K, seed=options.seed)
     asked = {"prompts": prompts, "sampling": asdict(sampling), "training_seconds": summary.training_seconds}
-    if (out / "finetune.json").exists() and (kept := read_json(out / "finetune.json"))["asked"] == _as_json(asked):
+    as_read = json.loads(json.dumps(asked))  # lists for tuples
+    if (out / "finetune.json").exists() and (kept := read_json(out / "finetune.json"))["asked"] == as_read:
         return _from_json(kept["result"])
     before = LanguageModel(base.network(), tokenizer)
     samples = _samples(before, LanguageModel.load(summary.model), prompts, sampling)
@@ -185,7 +187,7 @@ def finetune(
         samples=samples,
         training_seconds=summary.training_seconds,
     )
-    write_json(out / "finetune.json", {"asked": _as_json(asked), "result": _as_json(asdict(result))})
+    write_json(out / "finetune.json", {"asked": asked, "result": asdict(result)})
     return result
 
 
@@ -194,11 +196,7 @@ def _recipe(options: FinetuneOptions, recipe: Recipe, texts: Texts) -> Recipe:
     steps = options.steps or math.ceil(options.epochs * texts.train.sequences / options.batch)
     if options.minutes is None:
         every = max(1, min(100, steps // 10))
-        recipe = replace(
-            recipe,
-            schedule=replace(recipe.schedule, warmup_steps=min(recipe.schedule.warmup_steps, steps // 5)),
-            watch=replace(recipe.watch, validate_every=every),
-        )
+        recipe = replace(with_steps(recipe, steps), watch=replace(recipe.watch, validate_every=every))
     return replace(
         recipe,
         optimizer=replace(recipe.optimizer, learning_rate=options.learning_rate or recipe.optimizer.learning_rate),
@@ -237,14 +235,6 @@ def copied_grams(samples: Sequence[Sample], texts: Texts) -> Copied:
     held_out = overlap(texts.held_out.texts, train)
     memorized = after.share > held_out.share + MEMORIZED_MARGIN if after.grams >= FEWEST_GRAMS else None
     return Copied(after.grams, before.share, after.share, held_out.share, memorized)
-
-
-def _as_json(value: Any) -> Any:
-    return (
-        [_as_json(each) for each in value]
-        if isinstance(value, list | tuple)
-        else ({key: _as_json(each) for key, each in value.items()} if isinstance(value, dict) else value)
-    )
 
 
 def _from_json(values: dict[str, Any]) -> Finetuned:

@@ -50,7 +50,7 @@ from gpt2lab.train.data import FoldersData, RunData, open_token_folders
 from gpt2lab.train.memory import check_memory, explain_no_memory, free_memory
 from gpt2lab.train.optimizers.groups import make_optimizer
 from gpt2lab.train.precision import with_precision
-from gpt2lab.train.recipe import Recipe, changed_keys, recipe_from_json, recipe_to_json
+from gpt2lab.train.recipe import Recipe, changed_keys, recipe_from_json, recipe_to_json, with_steps
 from gpt2lab.train.schedule import learning_rate_share
 from gpt2lab.train.start import FreshWeights, Start
 from gpt2lab.train.step import Batch, StepResult, TrainingStep, autocast, training_device
@@ -188,17 +188,11 @@ def _check_same_run(recipe: Recipe, data: RunData, start: Start, out: Path, allo
         )
     say(f"{out}: going on with a changed recipe: {', '.join(changed)}.")
     steps = recipe_from_json(read_json(out / "recipe.json"), str(out / "recipe.json")).steps
-    resolved = _with_steps(recipe, steps) if recipe.minutes else recipe
+    resolved = with_steps(recipe, steps) if recipe.minutes else recipe
     write_json(out / "recipe.json", recipe_to_json(resolved))
     changes = [*before.get("changes", ()), {"date": datetime.now(UTC).isoformat(timespec="seconds"), "keys": changed}]
     write_json(out / "run.json", before | {"asked": recipe_to_json(recipe), "changes": changes})
     (out / "summary.json").unlink(missing_ok=True)  # a finished run goes on, too
-
-
-def _with_steps(recipe: Recipe, steps: int) -> Recipe:
-    """A recipe of minutes as one of steps; few steps have a shorter warm-up."""
-    schedule = replace(recipe.schedule, warmup_steps=min(recipe.schedule.warmup_steps, steps // 5))
-    return replace(recipe, steps=steps, minutes=0.0, schedule=schedule)
 
 
 class _Run:
@@ -233,7 +227,7 @@ class _Run:
         recipe = self.asked
         if recipe.minutes:
             steps = self._steps_in(recipe.minutes * 60)
-            recipe = _with_steps(recipe, steps)
+            recipe = with_steps(recipe, steps)
             self._fresh()
         elif recipe.schedule.warmup_steps >= recipe.steps:
             say(

@@ -4,11 +4,12 @@
 """
 
 import dataclasses
+import json
 import math
 import re
 import types
 import typing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from gpt2lab.base.errors import BadOption
@@ -290,16 +291,16 @@ class Recipe:
             raise BadOption(f"seed = {self.seed}: must be at least 0 and below 2**63.")
 
 
+def with_steps(recipe: Recipe, steps: int) -> Recipe:
+    """A recipe of minutes as one of steps; few steps have a shorter warm-up."""
+    schedule = replace(recipe.schedule, warmup_steps=min(recipe.schedule.warmup_steps, steps // 5))
+    return replace(recipe, steps=steps, minutes=0.0, schedule=schedule)
+
+
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
     """A recipe as plain JSON values."""
-    values: dict[str, Any] = _lists_for_tuples(asdict(recipe))
+    values: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
     return values
-
-
-def _lists_for_tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _lists_for_tuples(each) for key, each in value.items()}
-    return list(value) if isinstance(value, tuple) else value
 
 
 def recipe_from_json(values: Any, where: str) -> Recipe:

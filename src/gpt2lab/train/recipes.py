@@ -54,9 +54,9 @@ def modern(size: str = "nano", vocab_size: int = 50_257) -> Recipe:
     Tuned on nano with steps of 4,096 tokens, 200 of them (docs/log.md). The published sizes have nanoGPT's 6e-4 for
     AdamW and all other rates in the same ratios; that was not measured.
     """
-    steps_at_once = {"nano": 16, "micro": 8}
-    share = 1.0 if size in steps_at_once else 0.2
-    like = laptop(size, vocab_size) if size in steps_at_once else paper(size, vocab_size)
+    small = size in ("nano", "micro")
+    share = 1.0 if small else 0.2
+    like = laptop(size, vocab_size) if small else paper(size, vocab_size)
     muon = MuonConfig(learning_rate=5e-3 * share, momentum=0.9, token_learning_rate=1e-2 * share)
     return replace(
         like,
@@ -64,14 +64,14 @@ def modern(size: str = "nano", vocab_size: int = 50_257) -> Recipe:
         optimizer=OptimizerConfig("muon", 3e-3 * share, beta1=0.8, weight_decay=0.01, muon=muon),
         schedule=ScheduleConfig(
             "warmup_stable_decay",
-            warmup_steps=10 if size in steps_at_once else like.schedule.warmup_steps,
+            warmup_steps=10 if small else like.schedule.warmup_steps,
             final_share=0.0,
             decay_share=1.0,
         ),
         initialization=InitializationConfig(
             token_deviation=0.003, position_deviation=0.003, zero_branches=True, unigram=True
         ),
-        batch=BatchConfig(sequences=steps_at_once[size]) if size in steps_at_once else like.batch,
+        batch=BatchConfig(sequences=4096 // like.model.context_length) if small else like.batch,
     )
 
 

@@ -9,7 +9,7 @@ import torch
 
 from gpt2lab.base.files import sha256_of
 from gpt2lab.checkpoints.torch_network import network_of
-from gpt2lab.checkpoints.weights import Checkpoint, only_finite, without_padding
+from gpt2lab.checkpoints.weights import Checkpoint, only_finite
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.tokens.sequences import IGNORED
 from gpt2lab.train.data import RunData
@@ -70,7 +70,7 @@ class ModelWeights:
     """
 
     def __init__(self, name: str, checkpoint: Checkpoint) -> None:
-        self.name, self.checkpoint = name, only_finite(without_padding(checkpoint))
+        self.name, self.checkpoint = name, only_finite(checkpoint)
 
     def described(self) -> dict[str, Any]:
         """The model's name and the SHA-256 of its files."""
