@@ -1,7 +1,8 @@
 """One function from (context, continuation) pairs to log-likelihoods, with exact token borders."""
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,53 @@ class Pair:
 
     context: tuple[int, ...]
     continuation: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BannedTokens:
+    """Tokens a model may not choose: bool [V] each, for the first token of a continuation and for those after it."""
+
+    first_V: Tensor
+    later_V: Tensor
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a network says of one pair, token by token of its continuation.
+
+    `log_probs` in nats; `best`: whether the token is the most probable one. The same among the tokens that are not
+    banned, where any are (probabilities then renormalised). `truncated`: tokens cut off the start of the context.
+    """
+
+    log_probs: tuple[float, ...]
+    best: tuple[bool, ...]
+    allowed_log_probs: tuple[float, ...] | None = None
+    allowed_best: tuple[bool, ...] | None = None
+    truncated: int = 0
+
+    @property
+    def total(self) -> float:
+        """Log-likelihood of the whole continuation in nats."""
+        return math.fsum(self.log_probs)
+
+
+def score(
+    network: GPT2, pairs: Sequence[Pair], name: str = "score", banned: BannedTokens | None = None
+) -> list[Scores]:
+    """The scores of each pair, in their order; see `score_as_done`."""
+    results: list[Scores | None] = [None] * len(pairs)
+    with progress_bar(name, total=len(pairs)) as bar:
+        for number, scores in score_as_done(network, pairs, banned):
+            results[number] = scores
+            bar.advance()
+    return [scores for scores in results if scores is not None]
+
+
+def score_as_done(
+    network: GPT2, pairs: Sequence[Pair], banned: BannedTokens | None = None
+) -> Iterator[tuple[int, Scores]]:
+    """Number and scores of each pair, in the order in which they are computed."""
+    raise NotImplementedError
 
 
 @torch.inference_mode()

@@ -1,0 +1,71 @@
+"""Figures with their errors: what a score would have been on other items of the same kind."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.float64]
+RESAMPLES = 2000
+BLOCKS = 100
+_Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure over `items` items, with its standard error and its 95 % interval (None where there is one item)."""
+
+    name: str
+    value: float
+    standard_error: float | None
+    low: float | None
+    high: float | None
+    items: int
+
+
+def accuracy(name: str, correct: Sequence[bool]) -> Metric:
+    """The share of right answers, 0 to 1: binomial standard error, Wilson's interval."""
+    n = len(correct)
+    share = sum(correct) / n
+    centre = (share + _Z95**2 / (2 * n)) / (1 + _Z95**2 / n)
+    reach = _Z95 / (1 + _Z95**2 / n) * math.sqrt(share * (1 - share) / n + _Z95**2 / (4 * n * n))
+    return Metric(name, share, math.sqrt(share * (1 - share) / n), max(0.0, centre - reach), min(1.0, centre + reach), n)
+
+
+def perplexity(name: str, nats: Sequence[float], units: Sequence[float]) -> Metric:
+    """exp of all nats over all units; bootstrap over items, of which neighbours stay together in up to BLOCKS blocks."""
+    rate, error, low, high = _rate(nats, units)
+    value = math.exp(rate)
+    if error is None or low is None or high is None:
+        return Metric(name, value, None, None, None, len(nats))
+    return Metric(name, value, value * error, math.exp(low), math.exp(high), len(nats))
+
+
+def bits_per(name: str, nats: Sequence[float], units: Sequence[float]) -> Metric:
+    """All nats over all units, in bits; errors as those of `perplexity`."""
+    rate, error, low, high = _rate(nats, units)
+    scaled = [None if x is None else x / math.log(2) for x in (error, low, high)]
+    return Metric(name, rate / math.log(2), scaled[0], scaled[1], scaled[2], len(nats))
+
+
+def _rate(nats: Sequence[float], units: Sequence[float]) -> tuple[float, float | None, float | None, float | None]:
+    """A ratio of sums, its standard error and 95 % interval by a bootstrap over blocks of neighbouring items."""
+    tops, bottoms = np.asarray(nats, np.float64), np.asarray(units, np.float64)
+    rate = float(tops.sum() / bottoms.sum())
+    if len(tops) < 2:
+        return rate, None, None, None
+    starts = np.linspace(0, len(tops), min(BLOCKS, len(tops)) + 1).astype(np.int64)[:-1]
+    tops, bottoms = np.add.reduceat(tops, starts), np.add.reduceat(bottoms, starts)
+    rates = resampled_rates(tops, bottoms)
+    low, high = np.quantile(rates, [0.025, 0.975])
+    return rate, float(rates.std(ddof=1)), float(low), float(high)
+
+
+def resampled_rates(tops: Numbers, bottoms: Numbers, resamples: int = RESAMPLES) -> Numbers:
+    """The ratio of sums in each of many samples of the items, drawn with replacement: [resamples], always the same."""
+    generator = np.random.default_rng(0)
+    times = generator.multinomial(len(tops), np.full(len(tops), 1 / len(tops)), size=resamples)
+    rates: Numbers = (times @ tops) / np.maximum(times @ bottoms, np.finfo(np.float64).tiny)
+    return rates

@@ -1,0 +1,1 @@
+"""The paper's tasks and the user's own, one file each: protocol, options, items to score, metrics."""
