@@ -31,7 +31,9 @@ def accuracy(name: str, correct: Sequence[bool]) -> Metric:
     share = sum(correct) / n
     centre = (share + _Z95**2 / (2 * n)) / (1 + _Z95**2 / n)
     reach = _Z95 / (1 + _Z95**2 / n) * math.sqrt(share * (1 - share) / n + _Z95**2 / (4 * n * n))
-    return Metric(name, share, math.sqrt(share * (1 - share) / n), max(0.0, centre - reach), min(1.0, centre + reach), n)
+    return Metric(
+        name, share, math.sqrt(share * (1 - share) / n), max(0.0, centre - reach), min(1.0, centre + reach), n
+    )
 
 
 def perplexity(name: str, nats: Sequence[float], units: Sequence[float]) -> Metric:

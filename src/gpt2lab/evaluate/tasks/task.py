@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
+from gpt2lab.evaluate.results import Row
 from gpt2lab.evaluate.scoring import BannedTokens, Pair, Scores
 from gpt2lab.evaluate.statistics import Metric
 from gpt2lab.tokens.bpe import ByteLevelBPE
-
-Row = dict[str, Any]
-"""The results of one item, to be written as JSON."""
 
 
 @dataclass(frozen=True)
