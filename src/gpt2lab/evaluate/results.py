@@ -58,7 +58,10 @@ class ItemOverlap:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """One task's figures. `label` is its name in the suite; `truncated`: items that lost the start of their context."""
+    """One task's figures. `label` is its name in the suite; `facts` say what the set is under the task's options.
+
+    `truncated`: items that lost the start of their context.
+    """
 
     label: str
     title: str
@@ -66,6 +69,7 @@ class TaskResult:
     identity: TaskIdentity
     metrics: tuple[Metric, ...]
     items: int
+    facts: dict[str, Any]
     truncated: int
     scored_tokens: int
     seconds: float

@@ -28,8 +28,8 @@ class Pair:
 class BannedTokens:
     """Tokens a model may not choose: bool [V] each, for the first token of a continuation and for those after it."""
 
-    first_V: Tensor
-    later_V: Tensor
+    first: Tensor
+    later: Tensor
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,9 @@ class Task(Protocol):
     def questions(self, found: EvaluationSet[Any], tokenizer: ByteLevelBPE, context_length: int) -> Sequence[Question]:
         """The items as questions, in the set's order."""
 
+    def facts(self, found: EvaluationSet[Any], tokenizer: ByteLevelBPE) -> dict[str, Any]:
+        """What the results say of the set under these options (units, tokens, share of lines kept verbatim ...)."""
+
     def banned(self, tokenizer: ByteLevelBPE) -> BannedTokens | None:
         """Tokens that the protocol does not let a model choose."""
 
