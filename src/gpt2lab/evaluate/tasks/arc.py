@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from gpt2lab.datasets.arc import ArcItem, read_arc
 from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
-from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_facts, choice_question
+from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_question
 from gpt2lab.evaluate.tasks.task import Question
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
@@ -43,9 +43,9 @@ class Arc(MultipleChoice):
             questions.append(choice_question(tokenizer, str(number), choices, item.answer, lengths, text, "lm-eval"))
         return check_lengths(questions, context_length)
 
-    def facts(self, found: EvaluationSet[ArcItem], tokenizer: ByteLevelBPE) -> dict[str, Any]:
-        """What guessing gives."""
-        return choice_facts([len(item.choices) for item in found.items])
+    def offered(self, item: ArcItem) -> Sequence[str]:
+        """What there is to choose from."""
+        return item.choices
 
 
 LM_EVAL = {"arc_easy": Arc("easy"), "arc_challenge": Arc("challenge")}

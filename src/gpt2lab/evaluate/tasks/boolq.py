@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from gpt2lab.datasets.boolq import BoolqItem, read_boolq
 from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
-from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_facts, choice_question
+from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_question
 from gpt2lab.evaluate.tasks.task import Question
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
@@ -43,10 +43,9 @@ class Boolq(MultipleChoice):
             questions.append(question)
         return check_lengths(questions, context_length)
 
-    def facts(self, found: EvaluationSet[BoolqItem], tokenizer: ByteLevelBPE) -> dict[str, Any]:
-        """What guessing gives, and what always saying yes does."""
-        yes = sum(item.answer for item in found.items) / len(found.items)
-        return choice_facts([2] * len(found.items)) | {"share_of_yes": yes}
+    def offered(self, item: BoolqItem) -> Sequence[str]:  # noqa: ARG002
+        """What there is to choose from."""
+        return _ANSWERS
 
 
 LM_EVAL = {"boolq": Boolq()}

@@ -3,13 +3,19 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.datasets.cbt import CbtItem, read_cbt
 from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
 from gpt2lab.evaluate.detokenizers.cbt import CBTRules, detokenize_cbt
-from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_facts, choice_question, last_tokens
+from gpt2lab.evaluate.tasks.multiple_choice import (
+    MultipleChoice,
+    check_lengths,
+    choice_facts,
+    choice_question,
+    last_tokens,
+)
 from gpt2lab.evaluate.tasks.task import Question
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
@@ -100,9 +106,9 @@ class CBT(MultipleChoice):
             questions.append(question)
         return check_lengths(questions, context_length)
 
-    def facts(self, found: EvaluationSet[CbtItem], tokenizer: ByteLevelBPE) -> dict[str, Any]:
-        """What guessing gives."""
-        return choice_facts([len(item.candidates) for item in found.items])
+    def offered(self, item: CbtItem) -> Sequence[str]:
+        """What there is to choose from."""
+        return item.candidates
 
 
 PAPER = {"cbt-cn": CBT(kind="CN"), "cbt-ne": CBT(kind="NE")}

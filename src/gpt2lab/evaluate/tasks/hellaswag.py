@@ -3,11 +3,11 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
 from gpt2lab.datasets.hellaswag import HellaSwagItem, read_hellaswag
-from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_facts, choice_question
+from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_question
 from gpt2lab.evaluate.tasks.task import Question
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
@@ -51,9 +51,9 @@ class HellaSwag(MultipleChoice):
             questions.append(choice_question(tokenizer, str(number), choices, item.answer, lengths, text, "lm-eval"))
         return check_lengths(questions, context_length)
 
-    def facts(self, found: EvaluationSet[HellaSwagItem], tokenizer: ByteLevelBPE) -> dict[str, Any]:
-        """What guessing gives."""
-        return choice_facts([len(item.endings) for item in found.items])
+    def offered(self, item: HellaSwagItem) -> Sequence[str]:
+        """What there is to choose from."""
+        return item.endings
 
 
 def _without_marks(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,7 +12,7 @@ from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
 from gpt2lab.datasets.lambada import read_lambada
 from gpt2lab.evaluate.detokenizers.lambada import detokenize_lambada
 from gpt2lab.evaluate.results import Row
-from gpt2lab.evaluate.scoring import BannedTokens, Scores
+from gpt2lab.evaluate.scoring import BannedTokens, Pair, Scores
 from gpt2lab.evaluate.statistics import Metric, accuracy, perplexity
 from gpt2lab.evaluate.stop_words import STOP_WORDS, StopWords
 from gpt2lab.evaluate.tasks.multiple_choice import check_lengths
@@ -106,7 +106,7 @@ class Lambada:
                 raise BadInput(f"item {number}: {error}") from None
             pair = text_pair(tokenizer, before, word, self.rules)
             if self.prefix == "eot":
-                pair = replace(pair, context=(tokenizer.end_of_text, *pair.context))
+                pair = Pair((tokenizer.end_of_text, *pair.context), pair.continuation)
             questions.append(Question(str(number), (pair,), text, {"answer": word.strip()}))
         return check_lengths(questions, context_length)
 
@@ -146,7 +146,7 @@ class Lambada:
         """Nats of the word, and whether it is the model's."""
         (word,) = scores
         last = slice(None) if self.match == "word" else slice(-1, None)
-        row: Row = {"nats": -word.total, "accuracy": all(word.best[last])}
+        row: Row = {"nats": -word.total, "units": 1, "accuracy": all(word.best[last])}
         if word.allowed_best is not None:
             row["accuracy_filtered"] = all(word.allowed_best[last])
         if self.ppl == "renormalised" and word.allowed_log_probs is not None:
@@ -171,7 +171,7 @@ class Lambada:
     def metrics(self, rows: Sequence[Row]) -> list[Metric]:
         """Perplexity a word, accuracy, and accuracy with the filter where there is one."""
         found = [
-            perplexity("perplexity", [row["nats"] for row in rows], [1.0] * len(rows)),
+            perplexity("perplexity", [row["nats"] for row in rows], [row["units"] for row in rows]),
             accuracy("accuracy", [row["accuracy"] for row in rows]),
         ]
         if all("accuracy_filtered" in row for row in rows):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from gpt2lab.base.errors import BadInput
+from gpt2lab.datasets.evaluation_sets import EvaluationSet
 from gpt2lab.evaluate.results import Row
 from gpt2lab.evaluate.scoring import BannedTokens, Pair, Scores
 from gpt2lab.evaluate.statistics import Metric, accuracy
@@ -43,7 +44,16 @@ class MultipleChoice:
 
     METRICS: ClassVar[tuple[str, ...]] = ("accuracy", "accuracy_norm")
 
-    def banned(self, tokenizer: ByteLevelBPE) -> BannedTokens | None:
+    def offered(self, item: Any) -> Sequence[str]:
+        """What there is to choose from."""
+        raise NotImplementedError
+
+    def facts(self, found: EvaluationSet[Any], tokenizer: ByteLevelBPE) -> dict[str, Any]:  # noqa: ARG002
+        """How many choices there are at most, and the share of items that guessing gets right."""
+        sizes = [len(self.offered(item)) for item in found.items]
+        return {"choices": max(sizes), "chance": math.fsum(1 / size for size in sizes) / len(sizes)}
+
+    def banned(self, tokenizer: ByteLevelBPE) -> BannedTokens | None:  # noqa: ARG002
         """None."""
         return None
 
@@ -64,11 +74,6 @@ class MultipleChoice:
     def metrics(self, rows: Sequence[Row]) -> list[Metric]:
         """The share of right answers, by each way to choose."""
         return [accuracy(name, [row[name] for row in rows]) for name in self.METRICS]
-
-
-def choice_facts(sizes: Sequence[int]) -> dict[str, Any]:
-    """What guessing would give: the mean of one over the items' numbers of choices."""
-    return {"choices": max(sizes), "chance": math.fsum(1 / size for size in sizes) / len(sizes)}
 
 
 def check_lengths(questions: Sequence[Question], context_length: int) -> Sequence[Question]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
 from gpt2lab.datasets.piqa import PiqaItem, read_piqa
-from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_facts, choice_question
+from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_question
 from gpt2lab.evaluate.tasks.task import Question
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
@@ -39,9 +39,9 @@ class Piqa(MultipleChoice):
             questions.append(choice_question(tokenizer, str(number), choices, item.answer, lengths, text, "lm-eval"))
         return check_lengths(questions, context_length)
 
-    def facts(self, found: EvaluationSet[PiqaItem], tokenizer: ByteLevelBPE) -> dict[str, Any]:
-        """What guessing gives."""
-        return choice_facts([len(item.solutions) for item in found.items])
+    def offered(self, item: PiqaItem) -> Sequence[str]:
+        """What there is to choose from."""
+        return item.solutions
 
 
 LM_EVAL = {"piqa": Piqa()}

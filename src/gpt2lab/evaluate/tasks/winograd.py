@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
 from gpt2lab.datasets.winograd import WinogradItem, read_winograd
 from gpt2lab.evaluate.results import Row
 from gpt2lab.evaluate.scoring import Pair, Scores
-from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_facts, choice_question
+from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_question
 from gpt2lab.evaluate.tasks.task import Question
 from gpt2lab.evaluate.text_pairs import BorderRule
 from gpt2lab.tokens.bpe import ByteLevelBPE
@@ -93,9 +93,9 @@ class Winograd(MultipleChoice):
             return Pair(end_of_text + pair.context, pair.continuation) if self.bos == "eot" else pair
         return pair if self.bos == "eot" else Pair(pair.continuation[:1], pair.continuation[1:])
 
-    def facts(self, found: EvaluationSet[WinogradItem], tokenizer: ByteLevelBPE) -> dict[str, Any]:
-        """What guessing gives."""
-        return choice_facts([len(item.candidates) for item in found.items])
+    def offered(self, item: WinogradItem) -> Sequence[str]:
+        """What there is to choose from."""
+        return item.candidates
 
     def row(self, question: Question, scores: Sequence[Scores]) -> Row:
         """The candidates' scores and the one taken."""

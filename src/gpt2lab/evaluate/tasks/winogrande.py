@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
 from gpt2lab.datasets.winogrande import WinograndeItem, read_winogrande
-from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_facts, choice_question
+from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_question
 from gpt2lab.evaluate.tasks.task import Question
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
@@ -40,9 +40,9 @@ class Winogrande(MultipleChoice):
             questions.append(choice_question(tokenizer, str(number), choices, item.answer, [1, 1], text, "lm-eval"))
         return check_lengths(questions, context_length)
 
-    def facts(self, found: EvaluationSet[WinograndeItem], tokenizer: ByteLevelBPE) -> dict[str, Any]:
-        """What guessing gives."""
-        return choice_facts([len(item.options) for item in found.items])
+    def offered(self, item: WinograndeItem) -> Sequence[str]:
+        """What there is to choose from."""
+        return item.options
 
 
 LM_EVAL = {"winogrande": Winogrande()}
