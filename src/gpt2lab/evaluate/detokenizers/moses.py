@@ -27,7 +27,7 @@ _INNER_APOSTROPHE = re.compile(r"(?<=[^\W_]|>)'(?=[^\W\d_])")
 _FIRST_APOSTROPHE = re.compile(r"(?<!\S)'(?=\S)(?!(?:s|t|re|ve|ll|d|m|S|T)\b)")
 _LAST_APOSTROPHE = re.compile(r"(?<=\S)'(?!\S)")
 _EQUALS = re.compile(r"(?<!\S)=+(?!\S)")
-# Words that keep their full stop: titles, ranks, company forms, Latin; single capitals and U.S. are told by their shape.
+# Words that keep their full stop: titles, ranks, company forms, Latin. Single capitals and U.S. are told by their form.
 _ABBREVIATIONS = frozenset(
     "Adm Brig Bros Capt Cmdr Co Col Corp Dr Gen Gov Hon Inc Jr Lt Ltd Maj Messrs Mr Mrs Ms Prof Rep Rev Sen Sgt Sr St"
     " etc p pp var vs v".split()
@@ -52,7 +52,10 @@ def join_tokens(tokens: Sequence[str], marked: bool) -> str | None:
 
 
 def split_tokens(text: str, marked: bool) -> list[str]:
-    """Tokens of ordinary text: punctuation, quotes, clitics, and (where `marked`) hyphens and what is inside numbers."""
+    """Tokens of ordinary text, in which punctuation, quotes and clitics are words.
+
+    Where `marked`, so are hyphens, and the commas and points inside numbers, as `@-@`, `@,@`, `@.@`.
+    """
     tokens: list[str] = []
     for word in text.split(" "):
         tokens += _split_word(word, marked) if word and word not in MARKED else (word,)
@@ -106,34 +109,34 @@ def _joined(tokens: Sequence[str], marked: bool) -> list[bool]:
     """Whether each token follows the one before it without a space."""
     joined = [False] * (len(tokens) + 1)
     double_open = single_open = False
-    for n, token in enumerate(tokens):
+    for n, word in enumerate(tokens):
         before = tokens[n - 1] if n else ""
         after = tokens[n + 1] if n + 1 < len(tokens) else ""
         numbers = before[-1:].isdigit() and after[:1].isdigit()
         to_left = to_right = False
-        if token in MARKED:
+        if word in MARKED:
             to_left = to_right = marked
-        elif token in _BETWEEN_WORDS or (token in "–:" and numbers):
+        elif word in _BETWEEN_WORDS or (word in "–:" and numbers):
             to_left = to_right = True
-        elif token in _AFTER_WORD:
+        elif word in _AFTER_WORD:
             to_left = True
-            to_right = token == "°" and after in ("C", "F")
-        elif token in _BEFORE_WORD:
+            to_right = word == "°" and after in ("C", "F")
+        elif word in _BEFORE_WORD:
             to_right = True
-            to_left = token == "$" and before in _DOLLARS and after[:1].isdigit()
-        elif token == '"':
+            to_left = word == "$" and before in _DOLLARS and after[:1].isdigit()
+        elif word == '"':
             to_left, to_right = double_open, not double_open
             double_open = not double_open
-        elif token == "’":
+        elif word == "’":
             to_left, to_right = True, after in _CLITICS
-        elif token == "'":
+        elif word == "'":
             possessive = before.endswith("s") and not single_open
             opens = not possessive and not single_open and (after[:1].isdigit() or "'" in tokens[n + 2 : n + 20])
             to_left, to_right = not opens, opens
             single_open = opens and not after[:1].isdigit() if not single_open else False
-        elif token.startswith("'"):
+        elif word.startswith("'"):
             to_left = True
-        elif token == "=":
+        elif word == "=":
             to_left = before == "="
         joined[n] |= to_left and n > 0
         joined[n + 1] |= to_right

@@ -1,10 +1,11 @@
 """De-tokenizers for the One Billion Word benchmark, whose sentences were set apart by the Moses tokenizer.
 
-| rules | what they do |
-|---|---|
-| none | nothing |
-| sedd | those of Lou et al. 2023 (Score Entropy Discrete Diffusion), used by MDLM and others after it: quotes are paired by a match up to the next one; not invertible |
-| roundtrip | ours, as for WikiText but without its `@-@` marks; invertible (`roundtrip`) |
+none: nothing.
+
+sedd: the rules of Lou et al. 2023 (Score Entropy Discrete Diffusion), used by MDLM and others after it. A quote goes
+with the next one, wherever that is; not invertible.
+
+roundtrip: ours, as for WikiText but without its `@-@` marks; invertible (see `roundtrip`).
 """
 
 import re

@@ -1,11 +1,12 @@
 """De-tokenizers for the Penn Treebank as Mikolov et al. (2010) prepared it: lower case, no punctuation, `N`, `<unk>`.
 
-| rules | what they do |
-|---|---|
-| none | nothing |
-| megatron | those of Megatron-LM; ` N ` becomes `1 ` without the space before it ("plunged1 points") |
-| sedd | those of Lou et al. 2023, used by MDLM and others after it: numbers become 1, `<unk>` becomes `?` |
-| roundtrip | ours: clitics, `$`, `#`, `%`, and what `Edits` asks for; invertible (`roundtrip`) |
+none: nothing.
+
+megatron: the rules of Megatron-LM; ` N ` becomes `1 ` without the space before it ("plunged1 points").
+
+sedd: those of Lou et al. 2023, used by MDLM and others after it: numbers become 1, `<unk>` becomes `?`.
+
+roundtrip: ours: clitics, `$`, `#`, `%`, and what `Edits` asks for; invertible (see `roundtrip`).
 """
 
 import re

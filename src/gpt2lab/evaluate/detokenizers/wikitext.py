@@ -1,10 +1,12 @@
 """De-tokenizers for WikiText-2 and WikiText-103.
 
-| rules | what they do |
-|---|---|
-| none | nothing |
-| megatron | those of Megatron-LM, copied since into lm-evaluation-harness and many others: some lose information (` N ` becomes ` 1 `, quotes are paired across lines), so their perplexity is of another text |
-| roundtrip | ours: punctuation, brackets, quotes paired within the line, clitics, `@-@` `@,@` `@.@`, currencies, headings, the spaces at both ends of a line; invertible (`roundtrip`) |
+none: nothing.
+
+megatron: the rules of Megatron-LM, copied since into lm-evaluation-harness and many others. Some lose information
+(` N ` becomes ` 1 `, quotes are paired across lines), so that their perplexity is of another text.
+
+roundtrip: ours: punctuation, brackets, quotes paired within the line, clitics, `@-@` `@,@` `@.@`, currencies, headings,
+the spaces at both ends of a line; invertible (see `roundtrip`).
 """
 
 import re

@@ -2,10 +2,10 @@
 
 A window is the network's context: it predicts as many tokens as it reads. Each window after the first predicts `stride`
 new tokens and reads what comes before them as context (Radford et al. 2019 do so with 1,024 and 32; the same windows as
-in Megatron-LM's `tasks/zeroshot_gpt`, whose targets each window counts once).
+in Megatron-LM's `tasks/zeroshot_gpt`).
 
-Losses are summed over tokens and divided by the set's own units (words, say). Each row carries the units that its tokens
-stand for: those of a line spread evenly over the bytes of the line as it is shown. They are whole multiples of 1/1,024,
+Losses are summed over tokens and divided by the set's own units (words, say). Each row carries the units that its
+tokens stand for: those of a line spread evenly over the bytes of the line as it is shown. They are whole multiples of 1/1,024,
 so that they add up exactly to the set's count.
 """
 
@@ -28,7 +28,8 @@ from gpt2lab.tokens.bpe import ByteLevelBPE
 PAPER_STRIDE = 32
 FAST_STRIDE = 1024
 _UNIT_PARTS = 1024
-_PIECES_OF_SPLIT = re.compile(r"\s+")
+_WHITE_SPACE = re.compile(r"\s+")
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 Unit = Literal["words+eos", "words", "bpe", "bytes", "lm-eval-words"]
 
@@ -66,7 +67,7 @@ class StreamTask:
     def banned(self, tokenizer: ByteLevelBPE) -> BannedTokens | None:
         """None: every token may come next."""
 
-    def row(self, question: Question, scores: Sequence[Scores]) -> Row:
+    def row(self, question: Question, scores: Sequence[Scores]) -> Row:  # noqa: ARG002
         """The loss of the item's new tokens."""
         return {"nats": -sum(each.total for each in scores)}
 
@@ -89,17 +90,15 @@ def count_units(text: str, unit: Unit) -> int:
         case "bytes":
             return len(text.encode())
         case "lm-eval-words":  # the empty strings before the first and after the last white space count
-            return len(_PIECES_OF_SPLIT.split(text))
+            return len(_WHITE_SPACE.split(text))
         case "bpe":
             return 0
 
 
 def line_pieces(original: str, shown: str, unit: Unit, end: str = "\n") -> tuple[Piece, ...]:
     """A piece a line, where both texts have the same lines; `end` is written for each newline."""
-    pairs = zip(original.splitlines(keepends=True), shown.splitlines(keepends=True), strict=True)
-    return tuple(
-        Piece(new.replace("\n", end), count_units(line, unit), len(line.encode())) for line, new in pairs
-    )
+    pairs = zip(_LINE.findall(original), _LINE.findall(shown), strict=True)
+    return tuple(Piece(new.replace("\n", end), count_units(line, unit), len(line.encode())) for line, new in pairs)
 
 
 def whole_piece(original: str, shown: str, unit: Unit) -> tuple[Piece, ...]:
@@ -110,7 +109,7 @@ def whole_piece(original: str, shown: str, unit: Unit) -> tuple[Piece, ...]:
 def window_questions(
     stream: Stream, tokenizer: ByteLevelBPE, context_length: int, stride: int, bos: int | None, unit: Unit
 ) -> list[Question]:
-    """A question a window. Without `bos` (a token id) the first token is only read; its units go to the first window."""
+    """A question a window. Without `bos` (a token id) the first token is only read; its units go to window 1."""
     ids, ends = _tokens(stream, tokenizer, bos)
     units, original_bytes = _spread(stream, ends, unit)
     before = 0 if bos is None else 1

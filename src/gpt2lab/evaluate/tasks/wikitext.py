@@ -113,8 +113,8 @@ class WikiText2(_WikiText):
 class WikiText103(_WikiText):
     """Perplexity a word of WikiText-103's test set: the same articles as WikiText-2, with 2,492 words as `<unk>`.
 
-    As `WikiText2`; but the paper's figures for its three smaller models (37.50, 26.37, 22.05) are those of the text with
-    its tokenization as it is: Ram et al. 2023 (arXiv 2302.00083, table 1) measure 37.5, 26.3 and 22.0 so. For the
+    As `WikiText2`; but the paper's figures for its three smaller models (37.50, 26.37, 22.05) are those of the text
+    with its tokenization as it is: Ram et al. 2023 (arXiv 2302.00083, table 1) measure 37.5, 26.3 and 22.0 so. For the
     largest the paper has 17.48, which fits a de-tokenized text (20.0 without). So `none` is the default here, and
     `roundtrip` is printed beside it.
     """
