@@ -5,8 +5,8 @@ new tokens and reads what comes before them as context (Radford et al. 2019 do s
 in Megatron-LM's `tasks/zeroshot_gpt`).
 
 Losses are summed over tokens and divided by the set's own units (words, say). Each row carries the units that its
-tokens stand for: those of a line spread evenly over the bytes of the line as it is shown. They are whole multiples of 1/1,024,
-so that they add up exactly to the set's count.
+tokens stand for: those of a line spread evenly over the bytes of the line as it is shown. They are whole multiples of
+1/1,024, so that they add up exactly to the set's count.
 """
 
 import re
