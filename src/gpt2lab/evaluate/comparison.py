@@ -8,10 +8,12 @@ not in the rows are compared by their standard errors, as if the items were diff
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.base.text_table import text_table
@@ -216,7 +218,7 @@ def _paired_rates(name: str, nats_a: Numbers, nats_b: Numbers, units: Numbers) -
     items = len(units)
     starts = np.linspace(0, items, min(BLOCKS, items) + 1).astype(np.int64)[:-1]
     blocks_a, blocks_b, blocks = (np.add.reduceat(values, starts) for values in (nats_a, nats_b, units))
-    times = np.random.default_rng(0).multinomial(len(starts), np.full(len(starts), 1 / len(starts)), size=RESAMPLES)
+    times = _draws(len(starts))
     below = np.maximum(times @ blocks, np.finfo(np.float64).tiny)
     rates_a, rates_b = times @ blocks_a / below, times @ blocks_b / below
     rate_a, rate_b = float(nats_a.sum() / units.sum()), float(nats_b.sum() / units.sum())
@@ -235,6 +237,12 @@ def _paired_rates(name: str, nats_a: Numbers, nats_b: Numbers, units: Numbers) -
         items,
         log_likelihood=_interval(gain, gains),
     )
+
+
+@cache
+def _draws(blocks: int) -> npt.NDArray[np.int64]:
+    """How often each block is in each sample: [RESAMPLES, blocks], always the same."""
+    return np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), size=RESAMPLES)
 
 
 def _from_nats(name: str, rates: Numbers) -> Numbers:
