@@ -2,15 +2,16 @@
 
 import json
 import math
-import random
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from tests.evaluate.made_results import MODEL, found_file, write_run
 
 from gpt2lab.base.errors import BadInput
-from gpt2lab.evaluate.comparison import compare_runs, comparison_text, mcnemar
+from gpt2lab.evaluate.comparison import compare_metric, compare_runs, comparison_text, mcnemar
+from gpt2lab.evaluate.statistics import Metric
 
 
 def answers(*right):
@@ -36,11 +37,17 @@ def compared(tmp_path):
     return compare
 
 
-@pytest.mark.parametrize("counts", [(0, 0), (5, 0), (3, 11), (40, 61), (700, 300), (4000, 4100)])
+@pytest.mark.parametrize("counts", [(0, 0), (5, 0), (3, 11), (40, 61), (700, 300), (400, 430)])
 def test_mcnemars_p_is_that_of_the_binomial_test(counts):
-    stats = pytest.importorskip("scipy.stats")
-    expected = stats.binomtest(min(counts), sum(counts), 0.5).pvalue if sum(counts) else 1.0
-    assert mcnemar(*counts) == pytest.approx(expected, rel=1e-9)
+    tosses = sum(counts)
+    tail = sum(math.comb(tosses, k) for k in range(min(counts) + 1))
+    expected = min(1, 2 * Fraction(tail, 2**tosses))
+    assert mcnemar(*counts) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_mcnemars_p_is_scipys():
+    """As scipy.stats.binomtest(5, 25, 0.5) gives it."""
+    assert mcnemar(20, 5) == pytest.approx(0.0040773153305053, rel=1e-12)
 
 
 def test_accuracies_are_compared_on_the_items_that_one_model_alone_gets_right(compared):
@@ -72,17 +79,17 @@ def test_a_small_steady_gain_is_seen_in_noise_that_both_share(compared):
     assert per_unit.high == pytest.approx(per_unit.value + 1.96 * error, abs=0.3 * error)
 
 
-def test_equal_models_differ_by_chance_as_often_as_p_says(tmp_path):
+def test_equal_models_differ_by_chance_as_often_as_p_says():
     """Of many pairs of equal models about one in twenty has p < 0.05."""
-    chooser = random.Random(2)
+    chooser = np.random.default_rng(2)
     seen = 0
-    for trial in range(60):
-        hard = [chooser.gammavariate(2, 20) for _ in range(80)]
-        folders = [tmp_path / f"{trial}{which}" for which in "ab"]
-        for folder in folders:
-            write_run(folder, {"ptb": rates(hard_one + chooser.gauss(0, 2) for hard_one in hard)})
-        seen += compare_runs(*folders).tasks[0].metrics[0].p < 0.05
-    assert seen <= 9
+    for _ in range(80):
+        hard = chooser.gamma(2.0, 20.0, 300)
+        pair = [rates(hard + chooser.normal(0, 2, 300)) for _ in "ab"]
+        value = math.exp(sum(row["nats"] for row in pair[0]) / 3000)
+        metric = Metric("perplexity", value, None, None, None, 300)
+        seen += compare_metric(metric, metric, *pair).p < 0.05
+    assert 1 <= seen <= 10
 
 
 def test_the_same_run_twice_does_not_differ(compared):

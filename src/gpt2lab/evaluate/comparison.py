@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.base.text_table import text_table
@@ -119,7 +118,7 @@ def compare_metric(a: Metric, b: Metric, rows_a: Sequence[Row], rows_b: Sequence
         return _paired_shares(name, [row[name] for row in rows_a], [row[name] for row in rows_b])
     if not name.startswith(("perplexity", "bits")) or not all(_has_rate(row) for row in (*rows_a, *rows_b)):
         return _unpaired(a, b, f"the rows say nothing of each item's {name}")
-    units_a, units_b = (np.array([row["units"] for row in rows], np.float64) for rows in (rows_a, rows_b))
+    units_a, units_b = (np.array([row.get("units", 1) for row in rows], np.float64) for rows in (rows_a, rows_b))
     if not np.array_equal(units_a, units_b):
         return _unpaired(a, b, "the items have other units, as with another tokenizer or context length")
     nats_a, nats_b = (np.array([row["nats"] for row in rows], np.float64) for rows in (rows_a, rows_b))
@@ -191,7 +190,8 @@ def _common(rows_a: list[Row], rows_b: list[Row]) -> tuple[list[Row], list[Row],
 
 
 def _has_rate(row: Row) -> bool:
-    return all(isinstance(row.get(name), int | float) for name in ("nats", "units"))
+    """Whether an item's part of a rate is known; an item that speaks of no units is one."""
+    return all(isinstance(part, int | float) for part in (row.get("nats"), row.get("units", 1)))
 
 
 def _paired_shares(name: str, right_a: Sequence[bool], right_b: Sequence[bool]) -> MetricComparison:
@@ -240,9 +240,9 @@ def _paired_rates(name: str, nats_a: Numbers, nats_b: Numbers, units: Numbers) -
 
 
 @cache
-def _draws(blocks: int) -> npt.NDArray[np.int64]:
+def _draws(blocks: int) -> Numbers:
     """How often each block is in each sample: [RESAMPLES, blocks], always the same."""
-    return np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), size=RESAMPLES)
+    return np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), size=RESAMPLES).astype(np.float64)
 
 
 def _from_nats(name: str, rates: Numbers) -> Numbers:
