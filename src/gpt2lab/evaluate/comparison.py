@@ -318,7 +318,7 @@ def comparison_text(comparison: Comparison) -> str:
     """The comparison for the terminal."""
     lines = [f"A  {comparison.a}  ({_model(comparison.model_a)})", f"B  {comparison.b}  ({_model(comparison.model_b)})"]
     if rows := comparison_rows(comparison):
-        lines += ["", text_table([COLUMNS, *rows], left=2)]
+        lines += ["", text_table([COLUMNS, *rows], left=(0, 1))]
     return "\n".join([*lines, "", comparison_outcome(comparison), *comparison_notes(comparison)])
 
 

@@ -388,6 +388,29 @@ MEASUREMENTS = (
 """With the weights that OpenAI released. `S` is reported as 124M, `XL` as 1.5B in most of these sources."""
 
 
+_STREAM = {"stride": 32, "scope": "stream"}
+PAPER_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "lambada": {"text": "openai", "prefix": "newline", "quotes": "ascii", "match": "word"},
+    "cbt-cn": {"split": "valid", "score": "rest", "prompt": "none"},
+    "cbt-ne": {"split": "valid", "score": "rest", "prompt": "none"},
+    "wikitext2": _STREAM | {"text": "v1", "detok": "roundtrip", "unit": "words+eos"},
+    "wikitext103": _STREAM | {"text": "v1", "unit": "words+eos"},
+    "ptb": _STREAM,
+    "enwik8": {"stride": 32},
+    "text8": {"stride": 32},
+    "1bw": _STREAM,
+    "winograd": {"score": "partial"},
+    "winograd-full": {"score": "full"},
+}
+"""What is known, or very likely, of how the paper did it, as options of our tasks. WikiText-103's figures are those
+of the text as it is for three sizes and of de-tokenized text for the largest, so its `detok` is not named."""
+
+
+def paper_options(label: str) -> Mapping[str, Any]:
+    """The options of a label's task that are known to be the paper's, none for a set that it doesn't have."""
+    return PAPER_OPTIONS.get(set_of(label), {})
+
+
 def set_of(label: str) -> str:
     """The set that a label of a suite is measured on."""
     return _SETS.get(label, label)
