@@ -1,10 +1,16 @@
 """Scores equal those of a straightforward unbatched pass."""
 
+import copy
+import random
+import time
+
+import numpy as np
 import pytest
 import torch
 
 from gpt2lab.base.errors import BadInput
-from gpt2lab.evaluate.scoring import Pair, log_likelihoods
+from gpt2lab.evaluate import scoring
+from gpt2lab.evaluate.scoring import BannedTokens, Pair, log_likelihoods, predict_work, score
 
 
 def plain_log_likelihoods(network, pair: Pair) -> list[float]:
@@ -33,6 +39,62 @@ def test_a_shared_context_changes_no_score(small_model):
         pairs = [Pair(context, draw(count)) for count in (1, 3, 12, 1)]
         for ours, pair in zip(log_likelihoods(small_model.network, pairs), pairs, strict=True):
             assert ours == pytest.approx(plain_log_likelihoods(small_model.network, pair), abs=1e-4)
+
+
+def test_any_mixture_of_shared_beginnings_changes_no_score(small_model, monkeypatch):
+    chooser = random.Random(2)
+    stems = [[chooser.randrange(320) for _ in range(40)] for _ in range(4)]
+    pairs = []
+    for _ in range(120):
+        ids = chooser.choice(stems)[: chooser.randrange(1, 40)] + [
+            chooser.randrange(320) for _ in range(chooser.randrange(0, 6))
+        ]
+        border = chooser.randrange(1, len(ids)) if len(ids) > 1 else 0
+        if border and len(ids) - border <= 32:
+            pairs.append(Pair(ids[:border], np.array(ids[border:])))
+    pairs += pairs[:5]
+    expected = [plain_log_likelihoods(small_model.network, pair) for pair in pairs]
+    for tokens_a_pack in (1, 64, 4096):
+        monkeypatch.setattr(scoring, "TOKENS_A_PACK", tokens_a_pack)
+        for ours, plain in zip(log_likelihoods(small_model.network, pairs), expected, strict=True):
+            assert ours == pytest.approx(plain, abs=1e-4)
+
+
+def test_banned_tokens_are_left_out_of_what_may_be_chosen(small_model):
+    generator = torch.Generator().manual_seed(5)
+    first, later = torch.rand(320, generator=generator) < 0.5, torch.rand(320, generator=generator) < 0.1
+    first[:20] = later[:20] = False
+    pairs = [Pair((7, n), (n + 1, n + 2)) for n in range(10)]
+    for found, pair in zip(score(small_model.network, pairs, banned=BannedTokens(first, later)), pairs, strict=True):
+        logits = small_model.network(torch.tensor([[*pair.context, pair.continuation[0]]]))[0, -2:]
+        for place, mask in enumerate((first, later)):
+            allowed = logits[place].detach().masked_fill(mask, -torch.inf).log_softmax(-1)
+            token = pair.continuation[place]
+            assert found.allowed_log_probs[place] == pytest.approx(float(allowed[token]), abs=1e-4)
+            assert found.allowed_best[place] == (int(allowed.argmax()) == token)
+            assert found.best[place] == (int(logits[place].argmax()) == token)
+
+
+def test_what_was_cut_off_a_long_context_is_told(small_model):
+    (found,) = score(small_model.network, [Pair(tuple(range(40)), (1, 2))])
+    assert found.truncated == 40 + 2 - 33
+
+
+def test_predicted_time_is_of_the_order_of_the_real_one(small_model):
+    draw = np.random.default_rng(0)
+    pairs = [Pair(draw.integers(0, 320, n % 20 + 1), draw.integers(0, 320, 10)) for n in range(3000)]
+    work = predict_work(small_model.network, pairs)
+    start = time.perf_counter()
+    score(small_model.network, pairs)
+    assert work.seconds == pytest.approx(time.perf_counter() - start, rel=0.8)
+
+
+def test_broken_weights_are_told_in_one_line(small_model):
+    network = copy.deepcopy(small_model.network)
+    with torch.no_grad():
+        network.h[0].mlp.c_fc.weight[3, 3] = torch.nan
+    with pytest.raises(BadInput, match="not numbers"):
+        score(network, [Pair((1, 2), (3,))])
 
 
 def test_a_continuation_longer_than_the_context_is_refused(small_model):

@@ -1,27 +1,39 @@
-"""One function from (context, continuation) pairs to log-likelihoods, with exact token borders."""
+"""One function from (context, continuation) pairs to log-likelihoods, with exact token borders.
 
-import itertools
+Sequences with a common beginning are grouped; groups are sorted by size and packed (`packing.py`), so that no padding
+is computed and a common beginning once; the head is applied only where a score is needed.
+"""
+
 import math
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.base.progress import progress_bar
-from gpt2lab.model.gpt2 import GPT2, KVCache
+from gpt2lab.evaluate.packing import Ids, Segment, needed_hidden
+from gpt2lab.model.config import GPT2Config
+from gpt2lab.model.gpt2 import GPT2
+from gpt2lab.model.loss import logit_chunks, softmax_in_place
 
-TOKENS_A_BATCH = 8192
+TOKENS_A_PACK = 4096
+FEWEST_SHARED = 8
+"""A common beginning shorter than this is computed again: keeping it apart costs more calls than it saves."""
+_SORTED_BY = 64
+CALIBRATING_PACKS = 6
 
 
 @dataclass(frozen=True)
 class Pair:
     """What to score: the log-likelihood of `continuation` after `context` (token ids; the context is not empty)."""
 
-    context: tuple[int, ...]
-    continuation: tuple[int, ...]
+    context: Sequence[int] | npt.NDArray[np.integer]
+    continuation: Sequence[int] | npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -52,112 +64,255 @@ class Scores:
         return math.fsum(self.log_probs)
 
 
+@dataclass(frozen=True)
+class _Sequence:
+    """A pair as it is fed: the last `kept` tokens of its context, and its continuation but for the last token."""
+
+    number: int
+    pair: Pair
+    kept: int
+    beginning: Ids
+    """its first inputs, by which sequences are sorted"""
+
+    @property
+    def length(self) -> int:
+        """Number of inputs."""
+        return self.kept + self.scored - 1
+
+    @property
+    def scored(self) -> int:
+        """Number of targets; the last so many inputs predict them."""
+        return len(self.pair.continuation)
+
+    @property
+    def truncated(self) -> int:
+        """Tokens cut off the start of the context."""
+        return len(self.pair.context) - self.kept
+
+    def inputs(self, most: int | None = None) -> Ids:
+        """The inputs, int64 [T] (made when asked for: windows over a text overlap); the first `most` of them."""
+        context = self.pair.context[self.truncated :][:most]
+        rest = self.pair.continuation[:-1][: None if most is None else most - len(context)]
+        return np.concatenate([np.asarray(context, dtype=np.int64), np.asarray(rest, dtype=np.int64)])
+
+
+@dataclass
+class _Group:
+    """Sequences with the same first `shared` inputs."""
+
+    members: list[_Sequence]
+    shared: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens to compute."""
+        return sum(member.length for member in self.members) - self.shared * (len(self.members) - 1)
+
+
+@dataclass(frozen=True)
+class _Pack:
+    """Segments, and of each sequence the rows that its targets are read from (numbers among all needed rows)."""
+
+    segments: list[Segment]
+    sequences: list[_Sequence]
+    rows_of: list[Ids]
+
+
+def log_likelihoods(network: GPT2, pairs: Sequence[Pair], name: str = "score") -> list[list[float]]:
+    """Log-probability in nats of each continuation token of each pair; raises as `score_as_done` does."""
+    return [list(scores.log_probs) for scores in score(network, pairs, name)]
+
+
 def score(
     network: GPT2, pairs: Sequence[Pair], name: str = "score", banned: BannedTokens | None = None
 ) -> list[Scores]:
-    """The scores of each pair, in their order; see `score_as_done`."""
-    results: list[Scores | None] = [None] * len(pairs)
+    """The scores of each pair, in their order; raises as `score_as_done` does."""
+    results: dict[int, Scores] = {}
     with progress_bar(name, total=len(pairs)) as bar:
         for number, scores in score_as_done(network, pairs, banned):
             results[number] = scores
             bar.advance()
-    return [scores for scores in results if scores is not None]
+    return [results[number] for number in range(len(pairs))]
 
 
 def score_as_done(
     network: GPT2, pairs: Sequence[Pair], banned: BannedTokens | None = None
 ) -> Iterator[tuple[int, Scores]]:
-    """Number and scores of each pair, in the order in which they are computed."""
-    raise NotImplementedError
+    """Number and scores of each pair, in the order in which they are computed.
 
-
-@torch.inference_mode()
-def log_likelihoods(network: GPT2, pairs: Sequence[Pair], name: str = "score") -> list[list[float]]:
-    """Log-probability in nats of each continuation token of each pair.
-
-    A context that several pairs share is computed once. The others are sorted by length and batched; rows are padded at
-    the end, where causal attention keeps the padding from being seen, and the head is applied only where a score is
-    needed. A pair longer than the network's context loses the start of its context. Raises BadInput when the
-    continuation alone does not fit, and for logits that are no numbers.
+    A pair longer than the network's context loses the start of its context. Raises BadInput for an empty context, a
+    continuation that alone does not fit, and logits that are no numbers.
     """
-    window = network.config.context_length
-    for pair in pairs:
-        if len(pair.continuation) > window or not pair.context:
+    for pack in _packs(_groups(_sequences(pairs, network.config.context_length))):
+        yield from _score_pack(network, pack, banned)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What scoring pairs takes: FLOPs by the network's shape, and the seconds that are expected of this machine."""
+
+    flops: float
+    seconds: float
+
+
+def predict_work(network: GPT2, pairs: Sequence[Pair]) -> Work:
+    """How long scoring will take, by measuring a few of its packs from the largest to the smallest."""
+    start = time.perf_counter()
+    packs = list(_packs(_groups(_sequences(pairs, network.config.context_length))))
+    planning = time.perf_counter() - start
+    if not packs:
+        return Work(0.0, 0.0)
+    flops = [_flops(network.config, pack) for pack in packs]
+    chosen = sorted({round(place) for place in np.linspace(0, len(packs) - 1, CALIBRATING_PACKS)})
+    needed_hidden(network, packs[chosen[-1]].segments)  # the first of all is slower: memory is got
+    seconds = 0.0
+    for number in chosen:
+        start = time.perf_counter()
+        for _ in _score_pack(network, packs[number], None):
+            pass
+        seconds += time.perf_counter() - start
+    return Work(sum(flops), planning + sum(flops) * seconds / sum(flops[number] for number in chosen))
+
+
+def _flops(config: GPT2Config, pack: _Pack) -> float:
+    """Multiplications and additions of a pack: matrices, attention over what is seen, and the head."""
+    tokens = sum(len(segment.tokens) for segment in pack.segments)
+    rows = sum(len(segment.rows) for segment in pack.segments)
+    seen = sum(len(each.tokens) * (each.position + len(each.tokens) / 2) for each in pack.segments)
+    width = config.n_embd
+    layers = 24 * width * width * (tokens * (config.n_layer - 1) + rows) + 4 * width * width * max(0, tokens - rows)
+    return layers + 4 * width * seen * config.n_layer + 2 * width * config.vocab_size * rows
+
+
+def _sequences(pairs: Sequence[Pair], window: int) -> list[_Sequence]:
+    sequences = []
+    for number, pair in enumerate(pairs):
+        if not 0 < len(pair.continuation) <= window or not len(pair.context):
             raise BadInput(
                 f"a continuation of {len(pair.continuation):,} tokens after a context of {len(pair.context):,} can't be"
                 f" scored by a network with a context of {window:,} tokens."
             )
-    sharing: dict[tuple[int, ...], list[int]] = {}
-    for n, pair in enumerate(pairs):
-        sharing.setdefault(pair.context, []).append(n)
-    alone: list[int] = []
-    results: list[list[float]] = [[] for _ in pairs]
-    with progress_bar(name, total=len(pairs)) as bar:
-        for context, members in sharing.items():
-            longest = max(len(pairs[n].continuation) for n in members)
-            if len(members) == 1 or len(context) + longest - 1 > window:
-                alone += members
+        kept = min(len(pair.context), window + 1 - len(pair.continuation))
+        sequence = _Sequence(number, pair, kept, np.empty(0, np.int64))
+        sequences.append(replace(sequence, beginning=sequence.inputs(_SORTED_BY)))
+    return sequences
+
+
+def _groups(sequences: list[_Sequence]) -> list[_Group]:
+    """Sequences by what they have in common, largest group first: in order of tokens, neighbours have most of it."""
+    groups: list[_Group] = []
+    for sequence in sorted(sequences, key=lambda each: each.beginning.astype(">u4").tobytes()):
+        if groups:
+            group = groups[-1]
+            shared = min(group.shared, _common(group.members[-1], sequence))
+            saved = shared * len(group.members) - group.shared * (len(group.members) - 1)
+            grown = _Group([*group.members, sequence], shared)
+            if shared >= FEWEST_SHARED and saved > 0 and grown.tokens <= TOKENS_A_PACK:
+                groups[-1] = grown
                 continue
-            _score_after(network, context, members, pairs, results)
-            bar.advance(len(members))
-        alone.sort(key=lambda n: -len(pairs[n].context) - len(pairs[n].continuation))
-        for batch in _batches(alone, pairs, window):
-            _score_batch(network, batch, pairs, results)
-            bar.advance(len(batch))
-    return results
+        groups.append(_Group([sequence], sequence.length))
+    return sorted(groups, key=lambda group: (-group.tokens, group.members[0].number))
 
 
-def _score_after(
-    network: GPT2, context: tuple[int, ...], members: list[int], pairs: Sequence[Pair], results: list[list[float]]
-) -> None:
-    """Score continuations of one context: its keys and values are computed once and given to all of them."""
-    weight = network.wte.weight
-    capacity = len(context) - 1 + max(len(pairs[n].continuation) for n in members)
-    cache = KVCache(network.config, 1, weight.dtype, weight.device, capacity)
-    if len(context) > 1:
-        network.hidden(torch.tensor([context[:-1]], device=weight.device), cache)
-    rows = [[context[-1], *pairs[n].continuation[:-1]] for n in members]
-    hidden_BTD = network.hidden(_padded(rows, weight.device), cache.expanded(len(members)))
-    _collect(network, [hidden_BTD[row, : len(rows[row])] for row in range(len(rows))], members, pairs, results)
+def _common(first: _Sequence, second: _Sequence) -> int:
+    """How many tokens two sequences begin with alike."""
+    common = _equal_tokens(first.beginning, second.beginning)
+    return common if common < _SORTED_BY else _equal_tokens(first.inputs(), second.inputs())
 
 
-def _score_batch(network: GPT2, batch: list[int], pairs: Sequence[Pair], results: list[list[float]]) -> None:
-    """Score pairs side by side, each with its context."""
-    window = network.config.context_length
-    rows = [[*pairs[n].context, *pairs[n].continuation][:-1][-window:] for n in batch]
-    hidden_BTD = network.hidden(_padded(rows, network.wte.weight.device))
-    parts = [
-        hidden_BTD[row, len(rows[row]) - len(pairs[n].continuation) : len(rows[row])] for row, n in enumerate(batch)
-    ]
-    _collect(network, parts, batch, pairs, results)
+def _equal_tokens(first: Ids, second: Ids) -> int:
+    length = min(len(first), len(second))
+    different = first[:length] != second[:length]
+    return int(different.argmax()) if different.any() else length
 
 
-def _padded(rows: list[list[int]], device: torch.device) -> Tensor:
-    longest = max(map(len, rows))
-    return torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
+def _packs(groups: list[_Group]) -> Iterator[_Pack]:
+    """Groups laid end to end, as many as TOKENS_A_PACK hold."""
+    here: list[_Group] = []
+    for group in groups:
+        if here and sum(each.tokens for each in here) + group.tokens > TOKENS_A_PACK:
+            yield _pack(here)
+            here = []
+        here.append(group)
+    if here:
+        yield _pack(here)
 
 
-def _collect(
-    network: GPT2, parts: list[Tensor], members: list[int], pairs: Sequence[Pair], results: list[list[float]]
-) -> None:
-    """Apply the head to the hidden states before each continuation token and put the scores where they belong."""
-    targets_N = torch.tensor([token for n in members for token in pairs[n].continuation], device=parts[0].device)
-    scores_N = -F.cross_entropy(network.head(torch.cat(parts)).float(), targets_N, reduction="none").cpu()
-    if not scores_N.isfinite().all():
+def _pack(groups: list[_Group]) -> _Pack:
+    segments: list[Segment] = []
+    sequences: list[_Sequence] = []
+    rows_of: list[Ids] = []
+    rows = 0
+    for group in groups:
+        shared, inputs = group.shared, [member.inputs() for member in group.members]
+        # The last inputs of each sequence are needed, one for each target; some may lie in what is shared.
+        firsts = [member.length - member.scored for member in group.members]
+        first_shared = min(*firsts, shared)
+        shared_row = rows - first_shared
+        segments.append(Segment(inputs[0][:shared], np.arange(first_shared, shared), (shared,)))
+        prefix = len(segments) - 1
+        rows += shared - first_shared
+        done, ends, needed = 0, [], []
+        for sequence, first, tokens in zip(group.members, firsts, inputs, strict=True):
+            own = np.arange(max(first, shared), len(tokens)) - shared
+            sequences.append(sequence)
+            rows_of.append(np.concatenate([shared_row + np.arange(min(first, shared), shared), rows + own - own[:1]]))
+            ends.append(tokens[shared:])
+            needed.append(done + own)
+            rows += len(own)
+            done += len(ends[-1])
+        if done:
+            lengths = tuple(map(len, ends))
+            segments.append(Segment(np.concatenate(ends), np.concatenate(needed), lengths, shared, prefix))
+    return _Pack(segments, sequences, rows_of)
+
+
+@torch.inference_mode()
+def _score_pack(network: GPT2, pack: _Pack, banned: BannedTokens | None) -> Iterator[tuple[int, Scores]]:
+    """The scores of a pack's sequences, in its order."""
+    hidden_RD = needed_hidden(network, pack.segments)
+    # Chunks of rows are read in order, so the targets are put in the order of their rows.
+    rows = np.concatenate(pack.rows_of)
+    order = np.argsort(rows, kind="stable")
+    targets = np.concatenate([np.asarray(each.pair.continuation, dtype=np.int64) for each in pack.sequences])
+    firsts = np.concatenate([np.arange(each.scored) == 0 for each in pack.sequences])
+    chunks = list(_read(network, hidden_RD, rows[order], targets[order], firsts[order], banned))
+    columns = [np.concatenate(column)[np.argsort(order, kind="stable")] for column in zip(*chunks, strict=True)]
+    if not np.isfinite(columns[0]).all():
         raise BadInput("the model gives logits that are not numbers: its weights are broken.")
-    scores = iter(scores_N.tolist())
-    for n in members:
-        results[n] = list(itertools.islice(scores, len(pairs[n].continuation)))
+    done = 0
+    for sequence in pack.sequences:
+        own = slice(done, done + sequence.scored)
+        done = own.stop
+        log_probs, best, *allowed = (tuple(column[own].tolist()) for column in columns)
+        allowed_log_probs, allowed_best = allowed or (None, None)
+        yield sequence.number, Scores(log_probs, best, allowed_log_probs, allowed_best, sequence.truncated)
 
 
-def _batches(order: list[int], pairs: Sequence[Pair], window: int) -> list[list[int]]:
-    """Cut an order by falling length into batches of at most TOKENS_A_BATCH tokens, padding counted."""
-    batches: list[list[int]] = []
-    longest = 0
-    for n in order:
-        if batches and (len(batches[-1]) + 1) * longest <= TOKENS_A_BATCH:
-            batches[-1].append(n)
-        else:
-            batches.append([n])
-            longest = min(len(pairs[n].context) + len(pairs[n].continuation), window)
-    return batches
+def _read(
+    network: GPT2,
+    hidden_RD: Tensor,
+    rows: Ids,
+    targets: Ids,
+    firsts: npt.NDArray[np.bool_],
+    banned: BannedTokens | None,
+) -> Iterator[list[npt.NDArray[np.float64]]]:
+    """The columns of `Scores` for targets in order of the rows that predict them, a chunk of rows at a time."""
+    for chunk, logits_CV in logit_chunks(hidden_RD, network.head_weight):
+        here = slice(*np.searchsorted(rows, [chunk.start, chunk.stop]))
+        if here.start == here.stop:
+            continue
+        row_M = torch.from_numpy(rows[here] - chunk.start).to(logits_CV.device)
+        target_M = torch.from_numpy(targets[here]).to(logits_CV.device)
+        logit_M = logits_CV[row_M, target_M]
+        columns = []
+        if banned is not None:
+            first_M1 = torch.from_numpy(firsts[here]).to(logits_CV.device)[:, None]
+            allowed_MV = logits_CV[row_M, : len(banned.first)].masked_fill(
+                torch.where(first_M1, banned.first.to(row_M.device), banned.later.to(row_M.device)), -torch.inf
+            )
+            columns = [logit_M - allowed_MV.logsumexp(-1), (logit_M >= allowed_MV.amax(-1))]
+        largest_C = logits_CV.amax(-1)
+        logsumexp_C = softmax_in_place(logits_CV, largest_C)
+        columns = [logit_M - logsumexp_C[row_M], logit_M >= largest_C[row_M], *columns]
+        yield [column.cpu().numpy() for column in columns]

@@ -37,7 +37,7 @@ def accuracy(name: str, correct: Sequence[bool]) -> Metric:
 
 
 def perplexity(name: str, nats: Sequence[float], units: Sequence[float]) -> Metric:
-    """All nats over all units, exponentiated; bootstrap over items; neighbours stay together in at most BLOCKS blocks."""
+    """All nats over all units, exponentiated; bootstrap over up to BLOCKS blocks of neighbouring items."""
     rate, error, low, high = _rate(nats, units)
     value = math.exp(rate)
     if error is None or low is None or high is None:

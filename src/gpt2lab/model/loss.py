@@ -85,19 +85,29 @@ class _SummedCrossEntropy(torch.autograd.Function):
 def _chunks(
     x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, chunk_logits: int
 ) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
-    """Of each chunk: its rows, probabilities [C, V] (overwritten by the next), nats [C] (0 if ignored), logsumexp [C].
+    """Of each chunk: rows, probabilities [C, V] (overwritten by the next), nats [C] (0 if ignored), logsumexp [C]."""
+    for rows, logits_CV in logit_chunks(x_ND, weight_VD, chunk_logits):
+        target_C = logits_CV.gather(1, targets_N[rows, None].clamp(min=0))[:, 0]
+        logsumexp_C = softmax_in_place(logits_CV, logits_CV.amax(-1))
+        nats_C = (logsumexp_C - target_C).masked_fill(targets_N[rows] < 0, 0.0)
+        yield rows, logits_CV[:, : len(weight_VD)], nats_C, logsumexp_C
 
-    The chunks are of nearly one size: a short last one would be the slowest.
+
+def logit_chunks(x_ND: Tensor, weight_VD: Tensor, chunk_logits: int = CHUNK_LOGITS) -> Iterator[tuple[slice, Tensor]]:
+    """Of each chunk of hidden states: its rows, and their logits of at least float32, overwritten by the next chunk.
+
+    The logits are [C, V rounded up to a multiple of 16], minus infinity beyond V. The chunks are of nearly one size: a
+    short last one would be the slowest.
     """
     tokens, vocabulary = len(x_ND), len(weight_VD)
     most = max(1, chunk_logits // vocabulary)
-    size = -(-tokens // -(-tokens // most))
+    size = -(-tokens // -(-tokens // most)) if tokens else 0
     product_type = _product_type(x_ND)
     weight_VD = weight_VD.to(product_type)
     sum_type = torch.promote_types(x_ND.dtype, torch.float32)
     # Rows begin at multiples of 64 bytes: with the 50,257 of GPT-2 the product is faster by about a fourth for it.
     padded_CV = torch.empty(size, -(-vocabulary // 16) * 16, dtype=sum_type, device=x_ND.device)
-    for start in range(0, tokens, size):
+    for start in range(0, tokens, max(size, 1)):
         rows = slice(start, min(start + size, tokens))
         chunk_CV = padded_CV[: rows.stop - start]
         logits_CV = chunk_CV[:, :vocabulary]
@@ -107,13 +117,14 @@ def _chunks(
         else:
             logits_CV.copy_(x_CD @ weight_VD.t())
         chunk_CV[:, vocabulary:] = -torch.inf
-        target_C = logits_CV.gather(1, targets_N[rows, None].clamp(min=0))[:, 0]
-        largest_C = logits_CV.amax(-1)
-        torch.softmax(chunk_CV, -1, out=chunk_CV)
-        # The largest probability is 1 / sum(exp(logits - largest)): two short passes instead of a second exp of all.
-        logsumexp_C = largest_C - logits_CV.amax(-1).log()
-        nats_C = (logsumexp_C - target_C).masked_fill(targets_N[rows] < 0, 0.0)
-        yield rows, logits_CV, nats_C, logsumexp_C
+        yield rows, chunk_CV
+
+
+def softmax_in_place(logits_CV: Tensor, largest_C: Tensor) -> Tensor:
+    """Make probabilities of logits, of which the largest of each row are known; returns their logsumexp [C]."""
+    torch.softmax(logits_CV, -1, out=logits_CV)
+    # The largest probability is 1 / sum(exp(logits - largest)): two short passes instead of a second exp of all.
+    return largest_C - logits_CV.amax(-1).log()
 
 
 def _product_type(x_ND: Tensor) -> torch.dtype:

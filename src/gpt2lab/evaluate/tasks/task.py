@@ -50,7 +50,11 @@ class Task(Protocol):
         """Tokens that the protocol does not let a model choose."""
 
     def row(self, question: Question, scores: Sequence[Scores]) -> Row:
-        """What is kept of an item beside its name and facts; `scores` are those of its pairs."""
+        """What is kept of an item beside its name and facts; `scores` are those of its pairs.
+
+        So that two runs can be compared item by item: whether an answer is right under the name of its metric
+        (`accuracy`, a bool), what a rate is made of under `nats` and `units` (those may be facts too).
+        """
 
     def metrics(self, rows: Sequence[Row]) -> list[Metric]:
         """The task's figures over rows (name, facts and `row`): of all items, or of some of them."""

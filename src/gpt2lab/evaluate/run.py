@@ -1,0 +1,226 @@
+"""Running a task on a model: rows go to disk as they are scored, so that a killed run goes on where it was."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import gpt2lab
+from gpt2lab.base.errors import BadInput, BadOption, explain_full_disk
+from gpt2lab.base.files import read_json, whole_file, write_json
+from gpt2lab.base.progress import progress_bar, say
+from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
+from gpt2lab.evaluate.results import ModelIdentity, Row, TaskIdentity, TaskResult, read_rows, task_identity
+from gpt2lab.evaluate.scoring import Pair, Scores, score_as_done
+from gpt2lab.evaluate.tasks.task import Question, Task
+from gpt2lab.generate.language_model import LanguageModel
+
+CODE_OF_SCORES = ("datasets", "evaluate", "model", "tokens")
+"""The parts of the package that a score depends on."""
+FLUSH_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class PreparedTask:
+    """A task whose set has been read and made into questions for a model."""
+
+    label: str
+    task: Task
+    found: EvaluationSet[Any]
+    questions: Sequence[Question]
+    identity: TaskIdentity
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """All that a model has to score."""
+        return [pair for question in self.questions for pair in question.pairs]
+
+
+def identify_model(source: str, model: LanguageModel) -> ModelIdentity:
+    """What a model is: SHA-256 over the names and bytes of its tensors, in order of names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.network.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    parameters = sum(parameter.numel() for parameter in model.network.parameters())
+    context_length = model.network.config.context_length
+    return ModelIdentity(source, parameters, context_length, digest.hexdigest(), model.tokenizer.sha256)
+
+
+def code_sha256() -> str:
+    """SHA-256 of the source files that scores depend on."""
+    package = Path(gpt2lab.__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(file for part in CODE_OF_SCORES for file in (package / part).rglob("*.py")):
+        digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def prepare_task(
+    label: str, task: Task, model: LanguageModel, identity: ModelIdentity, source: DataSource, limit: int | None = None
+) -> PreparedTask:
+    """Read a task's set and make its questions (the first `limit` of them).
+
+    Raises BadInput where the set is absent or not the published one, or has no items.
+    """
+    found = task.read(source)
+    questions = task.questions(found, model.tokenizer, model.network.config.context_length)[:limit]
+    if not questions:
+        raise BadInput(f"{label}: the set has no items.")
+    if len({question.name for question in questions}) < len(questions):
+        raise BadInput(f"{label}: two items of the set have the same name.")
+    options: dict[str, Any] = asdict(task)  # type: ignore[call-overload]
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+    if limit is not None:
+        options["limit"] = limit
+    of = TaskIdentity(task.name, task.version, options, found.files, identity, code_sha256())
+    return PreparedTask(label, task, found, questions, of)
+
+
+def run_task(
+    model: LanguageModel,
+    identity: ModelIdentity,
+    label: str,
+    task: Task,
+    source: DataSource,
+    out: Path | None = None,
+    limit: int | None = None,
+) -> TaskResult:
+    """Prepare and score a task; see `prepare_task` and `score_prepared`."""
+    return score_prepared(model, prepare_task(label, task, model, identity, source, limit), out)
+
+
+def score_prepared(model: LanguageModel, prepared: PreparedTask, out: Path | None = None) -> TaskResult:
+    """Score a task's questions, and make its metrics of them.
+
+    With `out` its rows are written below, and those that a killed run with the same identity left are kept. Raises
+    BadOption where `out` holds rows of another model, BadInput where an item can't be scored.
+    """
+    start = time.monotonic()
+    task, label = prepared.task, prepared.label
+    kept = _KeptRows(out, prepared) if out is not None else None
+    rows = dict(kept.rows) if kept else {}
+    missing = [question for question in prepared.questions if question.name not in rows]
+    if kept and rows and missing:
+        say(f"{label}: {len(rows):,} of {len(prepared.questions):,} items were scored before.")
+    if missing:
+        for row in _score_questions(model, task, label, missing, kept.add if kept else None):
+            rows[row["item"]] = row
+    in_order = [rows[question.name] for question in prepared.questions]
+    if kept:
+        kept.finish(in_order)
+    return TaskResult(
+        label=label,
+        title=task.title,
+        protocol=protocol_words(task),
+        identity=prepared.identity,
+        metrics=tuple(task.metrics(in_order)),
+        items=len(in_order),
+        facts=task.facts(prepared.found, model.tokenizer),
+        truncated=sum(row["truncated"] > 0 for row in in_order),
+        scored_tokens=sum(len(pair.continuation) for pair in prepared.pairs),
+        seconds=time.monotonic() - start,
+    )
+
+
+def protocol_words(task: Task) -> str:
+    """A task's protocol in words: its docstring, a paragraph a line."""
+    paragraphs = (type(task).__doc__ or "").split("\n\n")
+    return "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def _score_questions(
+    model: LanguageModel, task: Task, label: str, questions: Sequence[Question], add: Callable[[Row], None] | None
+) -> list[Row]:
+    """Rows in the order in which they are done; each goes to `add` when it is."""
+    owners = [(number, place) for number, question in enumerate(questions) for place in range(len(question.pairs))]
+    pairs = [pair for question in questions for pair in question.pairs]
+    scores: dict[int, dict[int, Scores]] = {}
+    rows = []
+    with progress_bar(label, sum(len(pair.context) + len(pair.continuation) for pair in pairs), "tokens") as bar:
+        for number, found in score_as_done(model.network, pairs, task.banned(model.tokenizer)):
+            owner, place = owners[number]
+            question = questions[owner]
+            so_far = scores.setdefault(owner, {})
+            so_far[place] = found
+            bar.advance(len(pairs[number].context) + len(pairs[number].continuation))
+            if len(so_far) < len(question.pairs):
+                continue
+            of_item = [scores[owner][place] for place in range(len(question.pairs))]
+            del scores[owner]
+            truncated = max(each.truncated for each in of_item)
+            row = {"item": question.name, **question.facts, **task.row(question, of_item), "truncated": truncated}
+            rows.append(row)
+            if add:
+                add(row)
+    return rows
+
+
+class _KeptRows:
+    """The rows of a task on disk: a file that grows while they are scored, in the set's order when all are there."""
+
+    def __init__(self, out: Path, prepared: PreparedTask) -> None:
+        self._out, self._label = out, prepared.label
+        folder = out / "items"
+        self._identity_file = folder / f"{prepared.label}.json"
+        self._partial = folder / f"{prepared.label}.partial.jsonl"
+        self._whole = folder / f"{prepared.label}.jsonl"
+        self._flushed = 0.0
+        self.rows: dict[str, Row] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        before = self._before()
+        if before is not None and before.model.weights_sha256 != prepared.identity.model.weights_sha256:
+            raise BadOption(f"{out}: holds results of another model ({before.model.source}); name another folder.")
+        if before == prepared.identity:
+            self._read()
+        else:
+            if before is not None:
+                say(f"{self._label}: scored anew, for its options, data or code are not those of the rows on disk.")
+            self._partial.unlink(missing_ok=True)
+            self._whole.unlink(missing_ok=True)
+            write_json(self._identity_file, asdict(prepared.identity))
+        self._handle = self._partial.open("a", encoding="utf-8") if not self._whole.exists() else None
+
+    def _before(self) -> TaskIdentity | None:
+        if not self._identity_file.exists():
+            return None
+        try:
+            return task_identity(read_json(self._identity_file))
+        except (KeyError, TypeError):
+            return None
+
+    def _read(self) -> None:
+        if self._whole.exists():
+            self.rows = {row["item"]: row for row in read_rows(self._out, self._label)}
+            return
+        if not self._partial.exists():
+            return
+        data = self._partial.read_bytes()
+        whole_lines = data[: data.rfind(b"\n") + 1]
+        self.rows = {row["item"]: row for row in map(json.loads, whole_lines.splitlines())}
+        if len(whole_lines) < len(data):  # killed in the middle of a line
+            with whole_file(self._partial) as handle:
+                handle.write(whole_lines)
+
+    def add(self, row: Row) -> None:
+        """Keep one more row."""
+        assert self._handle is not None
+        with explain_full_disk(self._partial):
+            self._handle.write(json.dumps(row, allow_nan=False) + "\n")
+            if time.monotonic() - self._flushed > FLUSH_SECONDS:
+                self._handle.flush()
+                self._flushed = time.monotonic()
+
+    def finish(self, rows: Sequence[Row]) -> None:
+        """Write all rows in the set's order."""
+        if self._handle is None:
+            return
+        self._handle.close()
+        with whole_file(self._whole, "w") as handle:
+            handle.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+        self._partial.unlink()
