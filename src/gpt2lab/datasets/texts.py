@@ -15,14 +15,14 @@ from gpt2lab.base.errors import BadInput
 
 LONGEST_LINE_BYTES = 1 << 28
 ROWS_AT_ONCE = 256
-_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 
 Record = dict[str, Any]
 
 
 def suffix_of(path: Path) -> str:
     """What a file's name says it holds, lower-cased, whatever it is compressed with: `.jsonl` of `a.jsonl.gz`."""
-    name = Path(path.stem) if path.suffix.lower() in _COMPRESSIONS else path
+    name = Path(path.stem) if path.suffix.lower() in COMPRESSIONS else path
     return name.suffix.lower()
 
 
@@ -31,7 +31,7 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
     """The bytes of a file, decompressed as its name says. Raises BadInput when it can't be read to its end."""
     if not path.is_file():
         raise BadInput(f"{path}: no such file." if not path.exists() else f"{path}: a folder, not a file.")
-    compression = _COMPRESSIONS.get(path.suffix.lower())
+    compression = COMPRESSIONS.get(path.suffix.lower())
     try:
         if compression is None:
             with path.open("rb") as handle:
