@@ -17,7 +17,7 @@ from gpt2lab.base.progress import progress_bar, say
 from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
 from gpt2lab.evaluate.results import ModelIdentity, Row, TaskIdentity, TaskResult, read_rows, task_identity
 from gpt2lab.evaluate.scoring import Pair, Scores, score_as_done
-from gpt2lab.evaluate.tasks.task import Question, Task
+from gpt2lab.evaluate.tasks.task import Predicts, Question, Task
 from gpt2lab.generate.language_model import LanguageModel
 
 CODE_OF_SCORES = ("datasets", "evaluate", "model", "tokens")
@@ -155,6 +155,8 @@ def _score_questions(
             del scores[owner]
             truncated = max(each.truncated for each in of_item)
             row = {"item": question.name, **question.facts, **task.row(question, of_item), "truncated": truncated}
+            if isinstance(task, Predicts):
+                row |= task.predict(model, question)
             rows.append(row)
             if add:
                 add(row)
