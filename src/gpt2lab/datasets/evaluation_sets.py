@@ -209,8 +209,10 @@ def _from_archive(edition: PublishedFile, archive: Path, archive_sha256: str) ->
 
 def _fetched_file(wanted: PublishedFile) -> FoundFile:
     url = wanted.url or ""
-    found = _as_fetched(wanted, fetched(url, wanted.archive_sha256 if wanted.member else wanted.sha256))
+    path = fetched(url, wanted.archive_sha256 if wanted.member else wanted.sha256)
+    found = _as_fetched(wanted, path)
     if found.official is False:
+        path.unlink()
         raise BadInput(
             f"{url}: {wanted.member} in it is not the published one (SHA-256 {found.sha256}, not {wanted.sha256});"
             " put the right one below --data."
