@@ -15,7 +15,15 @@ from gpt2lab.base.errors import BadInput, BadOption, explain_full_disk
 from gpt2lab.base.files import read_json, whole_file, write_json
 from gpt2lab.base.progress import progress_bar, say
 from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
-from gpt2lab.evaluate.results import ModelIdentity, Row, TaskIdentity, TaskResult, read_rows, task_identity
+from gpt2lab.evaluate.results import (
+    ItemOverlap,
+    ModelIdentity,
+    Row,
+    TaskIdentity,
+    TaskResult,
+    read_rows,
+    task_identity,
+)
 from gpt2lab.evaluate.scoring import Pair, Scores, score_as_done
 from gpt2lab.evaluate.tasks.task import Predicts, Question, Task
 from gpt2lab.generate.language_model import LanguageModel
@@ -69,7 +77,10 @@ def prepare_task(
     Raises BadInput where the set is absent or not the published one, or has no items.
     """
     found = task.read(source)
-    questions = task.questions(found, model.tokenizer, model.network.config.context_length)[:limit]
+    try:
+        questions = task.questions(found, model.tokenizer, model.network.config.context_length)[:limit]
+    except BadInput as error:
+        raise type(error)(f"{label}: {error}") from None
     if not questions:
         raise BadInput(f"{label}: the set has no items.")
     if len({question.name for question in questions}) < len(questions):
@@ -91,40 +102,55 @@ def run_task(
     out: Path | None = None,
     limit: int | None = None,
 ) -> TaskResult:
-    """Prepare and score a task; see `prepare_task` and `score_prepared`."""
-    return score_prepared(model, prepare_task(label, task, model, identity, source, limit), out)
+    """Prepare a task, score it and make its metrics; raises as `prepare_task` and `score_items` do."""
+    prepared = prepare_task(label, task, model, identity, source, limit)
+    start = time.monotonic()
+    rows = score_items(model, prepared, out)
+    return task_result(model, prepared, rows, time.monotonic() - start)
 
 
-def score_prepared(model: LanguageModel, prepared: PreparedTask, out: Path | None = None) -> TaskResult:
-    """Score a task's questions, and make its metrics of them.
+def score_items(model: LanguageModel, prepared: PreparedTask, out: Path | None = None) -> list[Row]:
+    """A row for each question, in their order.
 
-    With `out` its rows are written below, and those that a killed run with the same identity left are kept. Raises
+    With `out` the rows are written below, and those that a killed run with the same identity left are kept. Raises
     BadOption where `out` holds rows of another model, BadInput where an item can't be scored.
     """
-    start = time.monotonic()
-    task, label = prepared.task, prepared.label
+    label = prepared.label
     kept = _KeptRows(out, prepared) if out is not None else None
     rows = dict(kept.rows) if kept else {}
     missing = [question for question in prepared.questions if question.name not in rows]
-    if kept and rows and missing:
+    if kept and rows:
         say(f"{label}: {len(rows):,} of {len(prepared.questions):,} items were scored before.")
     if missing:
-        for row in _score_questions(model, task, label, missing, kept.add if kept else None):
+        for row in _score_questions(model, prepared.task, label, missing, kept.add if kept else None):
             rows[row["item"]] = row
     in_order = [rows[question.name] for question in prepared.questions]
     if kept:
         kept.finish(in_order)
+    return in_order
+
+
+def task_result(
+    model: LanguageModel,
+    prepared: PreparedTask,
+    rows: Sequence[Row],
+    seconds: float,
+    overlap: ItemOverlap | None = None,
+) -> TaskResult:
+    """A task's figures from its rows."""
+    task = prepared.task
     return TaskResult(
-        label=label,
+        label=prepared.label,
         title=task.title,
         protocol=protocol_words(task),
         identity=prepared.identity,
-        metrics=tuple(task.metrics(in_order)),
-        items=len(in_order),
+        metrics=tuple(task.metrics(rows)),
+        items=len(rows),
         facts=task.facts(prepared.found, model.tokenizer),
-        truncated=sum(row["truncated"] > 0 for row in in_order),
+        truncated=sum(row["truncated"] > 0 for row in rows),
         scored_tokens=sum(len(pair.continuation) for pair in prepared.pairs),
-        seconds=time.monotonic() - start,
+        seconds=seconds,
+        overlap=overlap,
     )
 
 
@@ -155,6 +181,8 @@ def _score_questions(
             del scores[owner]
             truncated = max(each.truncated for each in of_item)
             row = {"item": question.name, **question.facts, **task.row(question, of_item), "truncated": truncated}
+            if isinstance(task, Predicts):
+                row |= task.predict(model, question)
             if isinstance(task, Predicts):
                 row |= task.predict(model, question)
             rows.append(row)
