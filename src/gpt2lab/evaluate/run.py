@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -118,12 +118,13 @@ def score_items(model: LanguageModel, prepared: PreparedTask, out: Path | None =
     label = prepared.label
     kept = _KeptRows(out, prepared) if out is not None else None
     rows = dict(kept.rows) if kept else {}
-    missing = [question for question in prepared.questions if question.name not in rows]
-    if kept and rows:
+    if rows:
         say(f"{label}: {len(rows):,} of {len(prepared.questions):,} items were scored before.")
-    if missing:
-        for row in _score_questions(model, prepared.task, label, missing, kept.add if kept else None):
+    if len(rows) < len(prepared.questions):
+        for row in _score_questions(model, prepared, rows):
             rows[row["item"]] = row
+            if kept:
+                kept.add(row)
     in_order = [rows[question.name] for question in prepared.questions]
     if kept:
         kept.finish(in_order)
@@ -160,35 +161,31 @@ def protocol_words(task: Task) -> str:
     return "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
-def _score_questions(
-    model: LanguageModel, task: Task, label: str, questions: Sequence[Question], add: Callable[[Row], None] | None
-) -> list[Row]:
-    """Rows in the order in which they are done; each goes to `add` when it is."""
+def _score_questions(model: LanguageModel, prepared: PreparedTask, known: Container[str]) -> Iterator[Row]:
+    """The rows of the questions that are not `known`, in the order in which they are done."""
+    task, questions = prepared.task, prepared.questions
     owners = [(number, place) for number, question in enumerate(questions) for place in range(len(question.pairs))]
-    pairs = [pair for question in questions for pair in question.pairs]
+    pairs = prepared.pairs
+    done = {number for number, (owner, _) in enumerate(owners) if questions[owner].name in known}
+    tokens = [len(pair.context) + len(pair.continuation) for pair in pairs]
     scores: dict[int, dict[int, Scores]] = {}
-    rows = []
-    with progress_bar(label, sum(len(pair.context) + len(pair.continuation) for pair in pairs), "tokens") as bar:
-        for number, found in score_as_done(model.network, pairs, task.banned(model.tokenizer)):
+    with progress_bar(prepared.label, sum(tokens), "tokens") as bar:
+        bar.skip(sum(tokens[number] for number in done))
+        for number, found in score_as_done(model.network, pairs, task.banned(model.tokenizer), done):
             owner, place = owners[number]
             question = questions[owner]
             so_far = scores.setdefault(owner, {})
             so_far[place] = found
-            bar.advance(len(pairs[number].context) + len(pairs[number].continuation))
+            bar.advance(tokens[number])
             if len(so_far) < len(question.pairs):
                 continue
-            of_item = [scores[owner][place] for place in range(len(question.pairs))]
+            of_item = [so_far[place] for place in range(len(question.pairs))]
             del scores[owner]
             truncated = max(each.truncated for each in of_item)
             row = {"item": question.name, **question.facts, **task.row(question, of_item), "truncated": truncated}
             if isinstance(task, Predicts):
                 row |= task.predict(model, question)
-            if isinstance(task, Predicts):
-                row |= task.predict(model, question)
-            rows.append(row)
-            if add:
-                add(row)
-    return rows
+            yield row
 
 
 class _KeptRows:

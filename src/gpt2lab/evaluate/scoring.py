@@ -6,7 +6,7 @@ is computed and a common beginning once; the head is applied only where a score 
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -136,15 +136,20 @@ def score(
 
 
 def score_as_done(
-    network: GPT2, pairs: Sequence[Pair], banned: BannedTokens | None = None
+    network: GPT2, pairs: Sequence[Pair], banned: BannedTokens | None = None, done: Container[int] = ()
 ) -> Iterator[tuple[int, Scores]]:
-    """Number and scores of each pair, in the order in which they are computed.
+    """Number and scores of each pair that is not `done`, in the order in which they are computed.
 
+    The others are packed with those that are done, so that they get the same bits as if none were.
     A pair longer than the network's context loses the start of its context. Raises BadInput for an empty context, a
     continuation that alone does not fit, and logits that are no numbers.
     """
     for groups in _packs(_groups(_sequences(pairs, network.config.context_length))):
-        yield from _score_pack(network, _laid_out(groups), banned)
+        if all(member.number in done for group in groups for member in group.members):
+            continue
+        for number, scores in _score_pack(network, _laid_out(groups), banned):
+            if number not in done:
+                yield number, scores
 
 
 def predict_seconds(network: GPT2, lists: Iterable[Sequence[Pair]]) -> float:
