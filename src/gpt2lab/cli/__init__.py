@@ -9,6 +9,7 @@ from gpt2lab.base.errors import UserError
 from gpt2lab.base.progress import say
 from gpt2lab.cli.finetuning import finetune_verb
 from gpt2lab.cli.models import evaluate_verb, export_verb, generate_verb, import_verb, inspect_verb, verify_verb
+from gpt2lab.cli.scoring import score_verb
 from gpt2lab.cli.sweeping import sweep_verb
 from gpt2lab.cli.tokens import (
     tokenize_verb,
@@ -52,6 +53,7 @@ VERBS = {
     "inspect": Verb("a model -> its shapes, norms, origin, suspicious tensors", inspect_verb),
     "verify": Verb("a model + recorded outputs of the real GPT-2 -> is it that model", verify_verb),
     "evaluate": Verb("a model + documents -> loss, bits per byte, cloze accuracy", evaluate_verb),
+    "score": Verb("a model + lines, or a recognizer's n-best lists -> log-likelihoods, best hypotheses", score_verb),
     "generate": Verb("a model + a prompt -> text", generate_verb),
     "demo": Verb("the whole way once, on pages every Python can serve", demo_verb),
 }
