@@ -1,10 +1,11 @@
 """De-tokenizers for the Children's Book Test, whose sentences are Penn Treebank tokens with spaces between them.
 
-| rules | what they do |
-|---|---|
-| none | nothing |
-| lm-eval | those of lm-evaluation-harness up to v0.3 (`cbt.py`): clitics, full stops, double quotes; brackets stay `-LRB-`, single opening quotes stay back-quotes with a space after them, and a quoted word loses the space before its `'` |
-| full | all that can be told from the tokens: brackets, both kinds of quotes, clitics, punctuation, `$`, `%`, `gon na` |
+none: nothing.
+
+lm-eval: the rules of lm-evaluation-harness up to v0.3 (`cbt.py`): clitics, full stops, double quotes. Brackets stay
+`-LRB-`, opening single quotes stay back-quotes with a space after them.
+
+full: all that can be told from the tokens: brackets, both kinds of quotes, clitics, punctuation, `$`, `%`, `gon na`.
 """
 
 from typing import Literal
