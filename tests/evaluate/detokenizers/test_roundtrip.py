@@ -83,9 +83,7 @@ def test_the_penn_treebank_becomes_ordinary_text():
         "the <unk> corp.'s unit wasn't worth $N million or N% the traders' say\n"
     )
     dressed = ptb.Edits(n_map="1", unk="?", capitalise_sentence=True, add_period=True)
-    assert ptb.roundtrip(line, dressed).text == (
-        "The ? corp.'s unit wasn't worth $1 million or 1% the traders' say.\n"
-    )
+    assert ptb.roundtrip(line, dressed).text == ("The ? corp.'s unit wasn't worth $1 million or 1% the traders' say.\n")
     assert not ptb.roundtrip(line + " N of N \n", dressed).verbatim
 
 
