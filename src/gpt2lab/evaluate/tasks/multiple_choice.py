@@ -58,7 +58,7 @@ class MultipleChoice:
         return None
 
     def row(self, question: Question, scores: Sequence[Scores]) -> Row:
-        """The choices' log-likelihoods in nats and the one taken, by their sum and by sum over length; ties: the first."""
+        """The choices' log-likelihoods in nats; the one taken, by sum and by sum over length, the first of equals."""
         totals = [each.total for each in scores]
         norms = [total / length for total, length in zip(totals, question.facts["lengths"], strict=True)]
         chosen, chosen_norm = totals.index(max(totals)), norms.index(max(norms))
