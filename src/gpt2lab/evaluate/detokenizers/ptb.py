@@ -40,7 +40,7 @@ _SEDD = (
     ("# 1", "#1"),
     ("<unk>", "?"),
 )
-_AFTER_WORD = re.compile(r" (n't|'[a-z]*|%)(?![^ ])")
+_AFTER_WORD = re.compile(r" (n't|'(?:s|re|ve|ll|d|m)?|%)(?![^ ])")
 _BEFORE_WORD = re.compile(r"(?<![^ ])([$#]) (?=\S)")
 _SET_APART_AFTER = re.compile(r"(?<=\S)(n't|'(?:s|re|ve|ll|d|m)?|%)(?![^ ])")
 _SET_APART_BEFORE = re.compile(r"(?<![^ ])([$#])(?=\S)")

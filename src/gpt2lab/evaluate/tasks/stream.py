@@ -29,7 +29,6 @@ PAPER_STRIDE = 32
 FAST_STRIDE = 1024
 _UNIT_PARTS = 1024
 _WHITE_SPACE = re.compile(r"\s+")
-_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 Unit = Literal["words+eos", "words", "bpe", "bytes", "lm-eval-words"]
 
@@ -96,9 +95,12 @@ def count_units(text: str, unit: Unit) -> int:
 
 
 def line_pieces(original: str, shown: str, unit: Unit, end: str = "\n") -> tuple[Piece, ...]:
-    """A piece a line, where both texts have the same lines; `end` is written for each newline."""
-    pairs = zip(_LINE.findall(original), _LINE.findall(shown), strict=True)
-    return tuple(Piece(new.replace("\n", end), count_units(line, unit), len(line.encode())) for line, new in pairs)
+    """A piece a line, where both texts have the same lines; `end` is shown for each newline."""
+    lines = [f"{line}\n" for line in original.split("\n")]
+    new_lines = [f"{line}{end}" for line in shown.split("\n")]
+    lines[-1], new_lines[-1] = lines[-1][:-1], new_lines[-1].removesuffix(end)
+    pairs = zip(lines, new_lines, strict=True)
+    return tuple(Piece(new, count_units(line, unit), len(line.encode())) for line, new in pairs if line)
 
 
 def whole_piece(original: str, shown: str, unit: Unit) -> tuple[Piece, ...]:
@@ -109,9 +111,10 @@ def whole_piece(original: str, shown: str, unit: Unit) -> tuple[Piece, ...]:
 def window_questions(
     stream: Stream, tokenizer: ByteLevelBPE, context_length: int, stride: int, bos: int | None, unit: Unit
 ) -> list[Question]:
-    """A question a window. Without `bos` (a token id) the first token is only read; its units go to window 1."""
-    ids, ends = _tokens(stream, tokenizer, bos)
-    units, original_bytes = _spread(stream, ends, unit)
+    """A question a window. Without `bos` (`<|endoftext|>`) the first token is only read; its units go to window 1."""
+    ids = _ids(stream, tokenizer, bos)
+    lengths = np.array([len(token) for token in tokenizer.token_bytes], np.int64)
+    units, original_bytes = _spread(stream, np.cumsum(lengths[ids]), unit)
     before = 0 if bos is None else 1
     questions = []
     given = 0
@@ -137,7 +140,7 @@ def stream_question(
     stream: Stream, tokenizer: ByteLevelBPE, context_length: int, stride: int, bos: int | None, unit: Unit
 ) -> Question:
     """One question for a whole stream (an article, a sentence), its windows as pairs."""
-    ids, _ = _tokens(stream, tokenizer, bos)
+    ids = _ids(stream, tokenizer, bos)
     pairs = tuple(Pair(ids[a:b], ids[b:c]) for a, b, c in windows(len(ids), context_length, stride))
     tokens = len(ids) - 1
     shown = stream.shown
@@ -171,7 +174,7 @@ def stream_facts(
     streams: Sequence[Stream], tokenizer: ByteLevelBPE, unit: str, detokenized: Sequence[Detokenized] = ()
 ) -> dict[str, Any]:
     """Counts of a set under a task's options; of invertible de-tokenizers what they left as it was."""
-    tokens = sum(len(_tokens(stream, tokenizer, None)[0]) for stream in streams)
+    tokens = sum(len(_ids(stream, tokenizer, tokenizer.end_of_text)) - 1 for stream in streams)
     pieces = [piece for stream in streams for piece in stream.pieces]
     facts: dict[str, Any] = {
         "unit": unit,
@@ -189,26 +192,18 @@ def stream_facts(
     return facts
 
 
-def _tokens(
-    stream: Stream, tokenizer: ByteLevelBPE, bos: int | None
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Ids, and for each the place in the stream (in bytes) at which it ends."""
+def _ids(stream: Stream, tokenizer: ByteLevelBPE, bos: int | None) -> npt.NDArray[np.int32]:
     shown = stream.shown
     ids = tokenizer.encode_bytes(shown) if isinstance(shown, bytes) else tokenizer.encode(shown)
     if len(ids) + (bos is not None) < 2:
         raise BadInput(f"{stream.name}: a text of {len(ids)} tokens; at least two are needed to predict one.")
-    array = np.array(ids, np.int32)
-    lengths = np.array([len(token) for token in tokenizer.token_bytes], np.int64)
-    ends = np.cumsum(lengths[array])
-    if bos is None:
-        return array, ends
-    return np.concatenate([np.array([bos], np.int32), array]), np.concatenate([np.zeros(1, np.int64), ends])
+    return np.array(ids if bos is None else [bos, *ids], np.int32)
 
 
 def _spread(
     stream: Stream, ends: npt.NDArray[np.int64], unit: Unit
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Units, and bytes of the set, up to and with each token."""
+    """Units, and bytes of the set, up to and with each token, given where in the stream (in bytes) each ends."""
     borders = np.cumsum([0, *(len(_as_bytes(piece.shown)) for piece in stream.pieces)])
 
     def up_to_tokens(amount: Callable[[Piece], int]) -> npt.NDArray[np.float64]:
