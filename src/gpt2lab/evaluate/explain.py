@@ -188,7 +188,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Target:
-    """A published figure to be found: the paper's, or a later measurement's, whose `options` are None where not ours."""
+    """A published figure to be found; `options` are those of its protocol, None where our tasks can't say it."""
 
     metric: str
     value: float
@@ -200,7 +200,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Nearest:
-    """Of a published figure the trial that comes closest, and the one by its own protocol (their places in the list)."""
+    """The trial that comes closest to a figure, and the one by the figure's own protocol (places in the list)."""
 
     target: Target
     closest: int | None
@@ -286,8 +286,7 @@ def _nearest(target: Target, trials: Sequence[Trial]) -> Nearest:
     distances = {
         number: _distance(metric, target.value)
         for number, trial in enumerate(trials)
-        if not (target.is_the_papers and trial.not_the_papers)
-        and (metric := _metric(trial, target.metric)) is not None
+        if not (target.is_the_papers and trial.not_the_papers) and (metric := _metric(trial, target.metric)) is not None
     }
     own = [
         number
