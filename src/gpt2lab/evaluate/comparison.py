@@ -116,15 +116,18 @@ def compare_metric(a: Metric, b: Metric, rows_a: Sequence[Row], rows_b: Sequence
         return _unpaired(a, b, "the runs have no item in common")
     if all(isinstance(row.get(name), bool) for row in (*rows_a, *rows_b)):
         return _paired_shares(name, [row[name] for row in rows_a], [row[name] for row in rows_b])
-    if not name.startswith(("perplexity", "bits")) or not all(_has_rate(row) for row in (*rows_a, *rows_b)):
+    unit = _UNITS.get(name, "units")
+    with_rates = [pair for pair in zip(rows_a, rows_b, strict=True) if all(_has_rate(row, unit) for row in pair)]
+    if not lower_is_better(name) or not with_rates:
         return _unpaired(a, b, f"the rows say nothing of each item's {name}")
-    units_a, units_b = (np.array([row.get("units", 1) for row in rows], np.float64) for rows in (rows_a, rows_b))
+    rows_a, rows_b = zip(*with_rates, strict=True)
+    units_a, units_b = (np.array([row.get(unit, 1) for row in rows], np.float64) for rows in (rows_a, rows_b))
     if not np.array_equal(units_a, units_b):
         return _unpaired(a, b, "the items have other units, as with another tokenizer or context length")
     nats_a, nats_b = (np.array([row["nats"] for row in rows], np.float64) for rows in (rows_a, rows_b))
     compared = _paired_rates(name, nats_a, nats_b, units_a)
     if len(rows_a) == a.items and not math.isclose(compared.a, a.value, rel_tol=1e-6):
-        return _unpaired(a, b, f"{name} is not that of the rows' nats and units")
+        return _unpaired(a, b, f"it is not that of the rows' nats and {unit}")
     return compared
 
 
@@ -167,12 +170,17 @@ def _folder(out: Path) -> Path:
     return out if out.is_dir() else out.parent
 
 
+_OF_DATA = ("file", "limit")
+"""Options that say which items there are: these are compared themselves."""
+
+
 def _differs(a: TaskResult, b: TaskResult) -> str:
     """What keeps two results of one label from being of the same questions, in words."""
     first, second = a.identity, b.identity
     if (first.task, first.version) != (second.task, second.version):
         return f"task {first.task} version {first.version} and {second.task} version {second.version}"
-    options = {name: (first.options.get(name), second.options.get(name)) for name in first.options | second.options}
+    names = [name for name in first.options | second.options if name not in _OF_DATA]
+    options = {name: (first.options.get(name), second.options.get(name)) for name in names}
     if different := [f"{name} {x} and {y}" for name, (x, y) in options.items() if x != y]:
         return f"options: {', '.join(different)}"
     hashes_a, hashes_b = ({file.name: file.sha256 for file in one.files} for one in (first, second))
@@ -189,9 +197,13 @@ def _common(rows_a: list[Row], rows_b: list[Row]) -> tuple[list[Row], list[Row],
     return [row for row, _ in pairs], [row for _, row in pairs], left_out
 
 
-def _has_rate(row: Row) -> bool:
+_UNITS = {"bits_per_byte": "bytes", "byte_perplexity": "bytes", "token_perplexity": "tokens"}
+"""What a rate is divided by, where rows don't call it `units`."""
+
+
+def _has_rate(row: Row, unit: str) -> bool:
     """Whether an item's part of a rate is known; an item that speaks of no units is one."""
-    return all(isinstance(part, int | float) for part in (row.get("nats"), row.get("units", 1)))
+    return all(isinstance(part, int | float) for part in (row.get("nats"), row.get(unit, 1)))
 
 
 def _paired_shares(name: str, right_a: Sequence[bool], right_b: Sequence[bool]) -> MetricComparison:
@@ -247,7 +259,7 @@ def _draws(blocks: int) -> Numbers:
 
 def _from_nats(name: str, rates: Numbers) -> Numbers:
     """Nats per unit in a metric's own units."""
-    return np.exp(rates) if name.startswith("perplexity") else rates / math.log(2)
+    return np.exp(rates) if name.endswith("perplexity") else rates / math.log(2)
 
 
 def _interval(value: float, resampled: Numbers) -> Interval:

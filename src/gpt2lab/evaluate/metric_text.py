@@ -10,7 +10,7 @@ def is_share(name: str) -> bool:
 
 def lower_is_better(name: str) -> bool:
     """Whether a smaller value is a better one: perplexities and bits, not accuracies."""
-    return name.startswith(("perplexity", "bits"))
+    return name.endswith("perplexity") or name.startswith("bits")
 
 
 def metric_words(name: str) -> str:
@@ -54,4 +54,5 @@ def _digits(name: str, number: float, beside: float) -> str:
     """`number` with the decimals that suit the value `beside` it."""
     if name.startswith("bits"):
         return f"{number:,.3f}"
-    return f"{number:,.2f}" if abs(beside) < 1000 else f"{number:,.0f}"
+    decimals = 2 if abs(beside) < 100 else 1 if abs(beside) < 1000 else 0
+    return f"{number:,.{decimals}f}"

@@ -114,12 +114,34 @@ _COLUMNS = (
 
 PAPER: Mapping[tuple[str, str], PaperColumn] = {(column.set, column.metric): column for column in _COLUMNS}
 
-_SETS = {"wikitext2-none": "wikitext2", "wikitext103-roundtrip": "wikitext103", "1bw-none": "1bw", "ptb-none": "ptb"}
+_SETS = {
+    "wikitext2-none": "wikitext2",
+    "wikitext": "wikitext2",
+    "wikitext103-roundtrip": "wikitext103",
+    "ptb-none": "ptb",
+    "1bw-none": "1bw",
+    "one_billion_words": "1bw",
+    "one_billion_words-none": "1bw",
+    "lambada_openai": "lambada",
+    "wsc273": "winograd",
+    "arc_easy": "arc-easy",
+    "arc_challenge": "arc-challenge",
+}
+"""The labels that are not their set's name."""
 
-_RAW_STRIDE_32 = {"text": "v1", "detok": "none", "stride": 32, "unit": "words+eos", "bos": "none", "scope": "stream"}
-_LM_EVAL_WIKITEXT = {"text": "raw", "detok": "megatron", "stride": 1024, "bos": "eot", "scope": "article"}
-_LM_EVAL_LAMBADA = {"text": "openai", "prefix": "none", "quotes": "as is", "match": "word"}
-_HF_SCRIPT = {"text": "raw", "detok": "none", "stride": 1024, "unit": "bpe", "bos": "none", "scope": "stream"}
+_STREAM = {"bos": "none", "scope": "stream"}
+_AS_IT_IS = _STREAM | {"text": "v1", "detokenizer": "none", "stride": 32, "unit": "words+eos"}
+_HF_SCRIPT = _STREAM | {"text": "raw", "detokenizer": "none", "stride": 1024, "unit": "bpe"}
+_LM_EVAL_WIKITEXT = {
+    "text": "raw",
+    "detokenizer": "megatron",
+    "stride": 1024,
+    "unit": "lm-eval-words",
+    "bos": "eot",
+    "scope": "article",
+}
+_LM_EVAL_LAMBADA = {"text": "openai", "prefix": "none", "quotes": "as is", "match": "word", "rules": "lm-eval"}
+_LM_EVAL_CBT = {"split": "test", "join": "space", "detok": "lm-eval", "prompt": "Passage/Question"}
 _HARNESS = "lm-evaluation-harness"
 
 MEASUREMENTS = (
@@ -128,7 +150,7 @@ MEASUREMENTS = (
         "perplexity",
         _four(37.5, 26.3, 22.0, 20.0),
         "as it is, no de-tokenizer; one stream, window 1,024, stride 4 (32 gives the same to the digit printed)",
-        _RAW_STRIDE_32,
+        _AS_IT_IS,
         "In-Context RALM, arXiv 2302.00083, table 1",
     ),
     Measurement(
@@ -136,7 +158,7 @@ MEASUREMENTS = (
         "perplexity",
         {S: 37.50},
         "as it is, no de-tokenizer; stride 32",
-        _RAW_STRIDE_32,
+        _AS_IT_IS,
         "A. Radford, by way of karpathy/llm.c#276 and #374",
         "second hand",
     ),
@@ -145,7 +167,7 @@ MEASUREMENTS = (
         "perplexity",
         {S: 34.63},
         "as it is, no de-tokenizer; stride 32",
-        _RAW_STRIDE_32,
+        _AS_IT_IS,
         "A. Radford, by way of karpathy/llm.c#276 and #374",
         "second hand",
     ),
@@ -154,7 +176,7 @@ MEASUREMENTS = (
         "perplexity",
         {S: 48.4},
         "newline for <eos>, per original token, windows of 1,024 side by side",
-        _RAW_STRIDE_32 | {"stride": 1024},
+        _AS_IT_IS | {"stride": 1024},
         "huggingface/transformers#483",
     ),
     Measurement(
@@ -183,11 +205,11 @@ MEASUREMENTS = (
     ),
     Measurement(
         "wikitext2",
-        "perplexity",
+        "word_perplexity",
         {S: 37.3698},
         "the harness: raw text, Megatron's de-tokenizer, an article at a time, windows side by side, per word (of"
         " another count: in the paper's unit 35.05)",
-        _LM_EVAL_WIKITEXT | {"unit": "words"},
+        _LM_EVAL_WIKITEXT,
         f"workofart/ml-by-hand; huggingface/transformers#13761 ({_HARNESS}, wikitext)",
     ),
     Measurement(
@@ -288,25 +310,16 @@ MEASUREMENTS = (
         "accuracy_filtered",
         {S: 0.4201},
         "a beam search of a whole word, NLTK's stop words left out (the 128 likeliest tokens at each step)",
-        {
-            "text": "openai",
-            "prefix": "newline",
-            "quotes": "ascii",
-            "match": "word",
-            "filter": "nltk127",
-            "filter_at": "every token",
-        },
+        None,
         "cybertronai/bflm, eval_lambada_slow.py",
     ),
-    Measurement(
-        "lambada", "accuracy", {S: 0.26}, "the tokenised text of Zenodo", {"text": "zenodo"}, "cybertronai/bflm"
-    ),
+    Measurement("lambada", "accuracy", {S: 0.26}, "the tokenised text of Zenodo", None, "cybertronai/bflm"),
     Measurement(
         "lambada",
         "accuracy_filtered",
         {S: 0.31},
         "the tokenised text of Zenodo, with the stop-word filter",
-        {"text": "zenodo"},
+        None,
         "cybertronai/bflm",
     ),
     Measurement(
@@ -314,7 +327,7 @@ MEASUREMENTS = (
         "accuracy_filtered",
         {S: 0.330},
         "the text of Zenodo, Moses' de-tokenizer, with the stop-word filter",
-        {"text": "zenodo+moses", "quotes": "as is"},
+        None,
         "cybertronai/bflm",
     ),
     Measurement(
@@ -322,7 +335,7 @@ MEASUREMENTS = (
         "accuracy_filtered",
         {S: 0.336},
         "the text of Zenodo, Moses' de-tokenizer, plain quotes, with the stop-word filter",
-        {"text": "zenodo+moses", "quotes": "ascii"},
+        None,
         "cybertronai/bflm",
     ),
     Measurement(
@@ -339,7 +352,7 @@ MEASUREMENTS = (
         "accuracy",
         {S: 0.8435},
         "the harness of 2021, probably its test split",
-        {"split": "test", "join": "space", "detok": "lm-eval", "prompt": "Passage/Question"},
+        _LM_EVAL_CBT,
         "huggingface/transformers#13761",
     ),
     Measurement(
@@ -347,7 +360,7 @@ MEASUREMENTS = (
         "accuracy",
         {S: 0.7365},
         "the harness of 2021, probably its test split",
-        {"split": "test", "join": "space", "detok": "lm-eval", "prompt": "Passage/Question"},
+        _LM_EVAL_CBT,
         "huggingface/transformers#13761",
     ),
     Measurement(
@@ -355,7 +368,7 @@ MEASUREMENTS = (
         "accuracy",
         {S: 0.2892, XL: 0.4004},
         "the harness: activity label before the context, brackets taken out",
-        {},
+        {"prompt": "activity"},
         "karpathy/llm.c, dev/data/hellaswag.py; EleutherAI/gpt-neo, README (40.03)",
     ),
     Measurement(
@@ -363,7 +376,7 @@ MEASUREMENTS = (
         "accuracy_norm",
         {S: 0.3114, XL: 0.5089},
         "the harness: activity label before the context, brackets taken out; per byte of the ending",
-        {},
+        {"prompt": "activity", "norm": "characters"},
         "karpathy/llm.c, dev/data/hellaswag.py",
     ),
     Measurement(
@@ -371,7 +384,7 @@ MEASUREMENTS = (
         "accuracy",
         {S: 0.2859, XL: 0.3842},
         "the context as it is, an ending after a space",
-        None,
+        {"prompt": "context"},
         "karpathy/llm.c, dev/data/hellaswag.py",
     ),
     Measurement(
@@ -379,7 +392,7 @@ MEASUREMENTS = (
         "accuracy_norm",
         {S: 0.2955, XL: 0.4893},
         "the context as it is, an ending after a space; per token of the ending",
-        None,
+        {"prompt": "context", "norm": "tokens"},
         "karpathy/llm.c, dev/data/hellaswag.py",
     ),
     Measurement("winogrande", "accuracy", {XL: 0.5940}, "the harness", {}, "EleutherAI/gpt-neo, README"),
@@ -388,22 +401,22 @@ MEASUREMENTS = (
 """With the weights that OpenAI released. `S` is reported as 124M, `XL` as 1.5B in most of these sources."""
 
 
-_STREAM = {"stride": 32, "scope": "stream"}
 PAPER_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "lambada": {"text": "openai", "prefix": "newline", "quotes": "ascii", "match": "word"},
     "cbt-cn": {"split": "valid", "score": "rest", "prompt": "none"},
     "cbt-ne": {"split": "valid", "score": "rest", "prompt": "none"},
-    "wikitext2": _STREAM | {"text": "v1", "detok": "roundtrip", "unit": "words+eos"},
-    "wikitext103": _STREAM | {"text": "v1", "unit": "words+eos"},
-    "ptb": _STREAM,
+    "wikitext2": _STREAM | {"text": "v1", "detokenizer": "roundtrip", "stride": 32, "unit": "words+eos"},
+    "wikitext103": _STREAM | {"text": "v1", "stride": 32, "unit": "words+eos"},
+    "ptb": {"detokenizer": "roundtrip", "stride": 32, "unit": "words+eos"},
     "enwik8": {"stride": 32},
     "text8": {"stride": 32},
-    "1bw": _STREAM,
+    "1bw": {"detokenizer": "roundtrip", "stride": 32, "unit": "words+eos"},
     "winograd": {"score": "partial"},
     "winograd-full": {"score": "full"},
 }
 """What is known, or very likely, of how the paper did it, as options of our tasks. WikiText-103's figures are those
-of the text as it is for three sizes and of de-tokenized text for the largest, so its `detok` is not named."""
+of the text as it is for three sizes and of de-tokenized text for the largest, so its de-tokenizer is not named; those
+of the other sets were not published: `roundtrip`, ours, stands for any invertible one."""
 
 
 def paper_options(label: str) -> Mapping[str, Any]:
@@ -445,7 +458,9 @@ def measurements(label: str, metric: str, size: ModelSize) -> list[Measurement]:
     return [one for one in MEASUREMENTS if (one.set, one.metric) == wanted and size.name in one.values]
 
 
-def same_protocol(measurement: Measurement, options: Mapping[str, Any]) -> bool:
-    """Whether a task's options are those of a measurement. Options it doesn't speak of don't matter."""
-    asked = measurement.options
-    return asked is not None and all(options.get(name) == value for name, value in asked.items())
+def has_options(options: Mapping[str, Any], wanted: Mapping[str, Any] | None) -> bool:
+    """Whether a task's options are those of a published protocol (None: unknown, so they are not).
+
+    Options that it doesn't speak of don't matter.
+    """
+    return wanted is not None and all(name in options and options[name] == value for name, value in wanted.items())

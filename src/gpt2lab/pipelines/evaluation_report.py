@@ -23,13 +23,13 @@ from gpt2lab.evaluate.published import (
     SIZES,
     ModelSize,
     PaperFigure,
+    has_options,
     is_same_size,
     measurements,
     nearest_size,
     paper_column,
     paper_figure,
     paper_options,
-    same_protocol,
 )
 from gpt2lab.evaluate.results import ItemOverlap, ModelIdentity, SuiteResult, TaskResult
 from gpt2lab.evaluate.statistics import Metric
@@ -179,14 +179,13 @@ def _count_text(count: int) -> str:
 
 def _paper_table(report: Report, result: SuiteResult, size: ModelSize, figures: Sequence[_Figure]) -> None:
     report.table(
-        ["figure", f"paper, {size.name}", "ours", "difference", "its 95 % interval", "items"],
+        ["figure", f"paper, {size.name}", "ours", "difference", "its 95 % interval"],
         [
             (
                 figure.name,
                 None if figure.paper is None else value_text(figure.metric.name, figure.paper.value),
                 metric_text(figure.metric),
                 *_difference(figure),
-                f"{figure.metric.items:,}",
             )
             for figure in figures
         ],
@@ -206,11 +205,10 @@ def _paper_table(report: Report, result: SuiteResult, size: ModelSize, figures: 
     read_off = [figure.task.label for figure in figures if figure.paper and figure.paper.certainty != "read"]
     if read_off:
         report.paragraph(f"Read off a picture of the paper, not printed there: {', '.join(dict.fromkeys(read_off))}.")
-    if any(_differences(task) for task in result.tasks):
-        report.table(
-            ["set", "not as in the paper, as far as its protocol is known"],
-            [(task.label, "; ".join(found)) for task in result.tasks if (found := _differences(task))],
-        )
+    report.table(
+        ["set", "items", "not as in the paper, as far as its protocol is known"],
+        [(task.label, f"{task.items:,}", "; ".join(_differences(task)) or None) for task in result.tasks],
+    )
 
 
 def _difference(figure: _Figure) -> tuple[str, str]:
@@ -229,7 +227,7 @@ def _differences(task: TaskResult) -> list[str]:
     """What was not as in the paper: the data, options of the protocol, cut items."""
     found = [f"{file.name} is not the published file" for file in task.identity.files if file.official is False]
     found += [
-        f"{name}: {_option_text(task.identity.options[name])} (paper: {_option_text(value)})"
+        f"{name}: {_option_text(task.identity.options[name])} (paper: {_UNPUBLISHED.get(name) or _option_text(value)})"
         for name, value in paper_options(task.label).items()
         if name in task.identity.options and task.identity.options[name] != value
     ]
@@ -238,6 +236,10 @@ def _differences(task: TaskResult) -> list[str]:
     if task.truncated:
         found.append(f"{_counted(task.truncated, 'item')} cut to the model's context")
     return found
+
+
+_UNPUBLISHED = {"detokenizer": "an invertible one, not published"}
+"""What the paper did, where our option is a stand-in."""
 
 
 def _option_text(value: object) -> str:
@@ -251,7 +253,7 @@ def _measurement_table(report: Report, result: SuiteResult, size: ModelSize, fig
     rows = []
     for figure in figures:
         for one in measurements(figure.task.label, figure.metric.name, size):
-            if same_protocol(one, figure.task.identity.options):
+            if has_options(figure.task.identity.options, one.options):
                 theirs = one.values[size.name]
                 rows.append(
                     (
@@ -273,7 +275,8 @@ def _measurement_table(report: Report, result: SuiteResult, size: ModelSize, fig
 def _pictures(report: Report, result: SuiteResult, others: Sequence[SuiteResult]) -> None:
     """Figures 1 and 4 of the paper: scores and perplexities over the size of the model."""
     runs = [result, *others]
-    parts = [_panel(task, metric, runs) for task in result.tasks for metric in task.metrics]
+    panels_of = [_panel(task, metric, runs) for task in result.tasks for metric in task.metrics]
+    parts = [(name, part) for name, part in panels_of if part.curve or len(part.dots) > 1]
     words = (
         "Small dots: the sizes of the paper; dashed: the best result before it; large dots: ours."
         if any(part.curve for _, part in parts)
@@ -301,7 +304,7 @@ def _panel(task: TaskResult, metric: Metric, runs: Sequence[SuiteResult]) -> tup
         if (found := _metric_of(run, label, name)) is not None
     ]
     prior = None if column is None or column.prior is None else scaled(name, column.prior)
-    return name, Panel(_figure_name(label, name), curve, dots, prior, log_y=name.startswith("perplexity"))
+    return name, Panel(_figure_name(label, name), curve, dots, prior, log_y=name.endswith("perplexity"))
 
 
 def _metric_of(run: SuiteResult, label: str, name: str) -> Metric | None:
