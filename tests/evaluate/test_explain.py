@@ -34,12 +34,14 @@ def explained(small_model, passages, tmp_path):
 
 
 def test_each_figure_finds_the_nearest_protocol(explained, tmp_path):
-    run, identity = explained
+    run, _identity = explained
     (one,) = run()
     assert (one.label, one.size, one.is_that_size) == ("lambada", "117M", False)
     by_options = {json.dumps(trial.options): trial for trial in one.trials}
     assert by_options['{"text": "zenodo"}'].failed
-    paper = next(near for near in one.nearest if near.target.who.startswith("the paper") and near.target.metric == "perplexity")
+    paper = next(
+        near for near in one.nearest if near.target.who.startswith("the paper") and near.target.metric == "perplexity"
+    )
     values = {
         number: next(metric.value for metric in trial.result.metrics if metric.name == "perplexity")
         for number, trial in enumerate(one.trials)

@@ -1,6 +1,7 @@
 """The verb that measures a model: on documents of one's own, or by tasks."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from gpt2lab.base.errors import BadOption
@@ -30,6 +31,7 @@ def evaluate_verb() -> Callable[..., None]:
         beside: tuple[Path, ...] = (),
         limit: int | None = None,
         predict: bool = False,
+        explain: bool = False,
         out: Path | None = None,
         held_out_share: float | None = None,
         cloze_items: int = 200,
@@ -54,6 +56,7 @@ def evaluate_verb() -> Callable[..., None]:
             beside: folders of other results, drawn in the same pictures
             limit: only the first so many items of each set
             predict: only tell how long it will take
+            explain: run the options of each set, and tell which come closest to each published figure
             out: folder for results.json, report.html and a row an item; a killed run goes on there
             held_out_share: of the documents only those that `tokenize` held out at this share
             cloze_items: questions of the documents' cloze test; 0 leaves it out
@@ -81,6 +84,14 @@ def evaluate_verb() -> Callable[..., None]:
         if predict:
             seconds = predicted_seconds(evaluated)
             return print_json({"seconds": seconds}) if json else print(f"about {duration(seconds)}")
+        if explain:
+            from gpt2lab.evaluate.explain import explanation_text
+            from gpt2lab.pipelines.evaluation import explain_suite
+
+            explanations = explain_suite(evaluated, source, out, limit)
+            return (
+                print_json([asdict(each) for each in explanations]) if json else print(explanation_text(explanations))
+            )
         result = evaluate_suite(
             evaluated,
             out,

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-import gpt2lab
 from gpt2lab.base.errors import BadInput, BadOption, explain_full_disk
 from gpt2lab.base.files import read_json, whole_file, write_json
 from gpt2lab.base.progress import progress_bar, say
@@ -62,7 +61,7 @@ def identify_model(source: str, model: LanguageModel) -> ModelIdentity:
 
 def code_sha256() -> str:
     """SHA-256 of the source files that scores depend on."""
-    package = Path(gpt2lab.__file__).parent
+    package = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for file in sorted(file for part in CODE_OF_SCORES for file in (package / part).rglob("*.py")):
         digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())

@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gpt2lab.base.errors import BadInput
-from gpt2lab.base.files import locked_folder
+from gpt2lab.base.files import locked_folder, write_json
 from gpt2lab.base.machine import describe_machine, describe_versions
 from gpt2lab.base.progress import say
 from gpt2lab.datasets.evaluation_sets import AbsentSet, DataSource
+from gpt2lab.evaluate.explain import Explanation, explain
 from gpt2lab.evaluate.results import SuiteResult, TaskResult, write_results
 from gpt2lab.evaluate.run import PreparedTask, identify_model, prepare_task, score_items, task_result
 from gpt2lab.evaluate.scoring import predict_seconds
@@ -58,6 +59,20 @@ def prepare(
 def predicted_seconds(evaluated: Evaluated) -> float:
     """How long scoring all of it will take on this machine, by a short measurement."""
     return predict_seconds(evaluated.model.network, (prepared.pairs for prepared in evaluated.prepared))
+
+
+def explain_suite(
+    evaluated: Evaluated, data: DataSource, out: Path | None = None, limit: int | None = None
+) -> list[Explanation]:
+    """Run the options worth telling apart of each set; see `evaluate.explain.explain`."""
+    tasks = {prepared.label: prepared.task for prepared in evaluated.prepared}
+    identity = evaluated.prepared[0].identity.model
+    if out is None:
+        return explain(evaluated.model, identity, tasks, data, None, limit)
+    with locked_folder(out):
+        explanations = explain(evaluated.model, identity, tasks, data, out, limit)
+        write_json(out / "explanation.json", [asdict(each) for each in explanations])
+    return explanations
 
 
 def evaluate_suite(
