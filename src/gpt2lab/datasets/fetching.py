@@ -103,7 +103,7 @@ def unpacked(archive: Path, archive_sha256: str, member: str) -> Path:
 
     `member` is the end of its path in the archive; of the archive's paths only that is ever used for a name.
     """
-    path = place_in_cache(archive_sha256, PurePosixPath(member).name)
+    path = place_in_cache(archive_sha256, "unpacked") / PurePosixPath(member).name
     note = path.with_name(f"{path.name}.sha256")
     if path.is_file() and note.is_file() and note.read_text().strip() == sha256_of(path):
         return path

@@ -5,7 +5,7 @@ Choices (`--choices FILE.jsonl`), an object a line:
 | part | keys | value |
 |---|---|---|
 | what comes before | `context`, `query`, `question`, `prompt` or `ctx` | a text, maybe an empty one |
-| what may follow | `choices`, `options` or `endings` | a list of texts; of ARC's kind: {"text": [...], "label": [...]} |
+| what may follow | `choices`, `options` or `endings` | a list of texts; ARC's kind: {"text": [...], "label": [...]} |
 | the right one | `answer`, `gold`, `label` or `answerKey` | its place from 0, itself, or its letter or label |
 
 or, where the beginnings differ and not the ends: `context_options`, `continuation` and the right one (llm-foundry's

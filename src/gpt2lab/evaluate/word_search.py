@@ -2,7 +2,7 @@
 
 import heapq
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -62,7 +62,7 @@ class _Siblings:
 
 @torch.inference_mode()
 def most_probable_word(
-    network: GPT2, tokenizer: ByteLevelBPE, context: Sequence[int], allowed: Callable[[str], bool]
+    network: GPT2, tokenizer: ByteLevelBPE, context: Iterable[int], allowed: Callable[[str], bool]
 ) -> FoundWord | None:
     """The word with the highest probability after `context`, among those that `allowed` lets pass.
 

@@ -13,9 +13,9 @@ from gpt2lab.tokens.bpe import ByteLevelBPE
 
 @dataclass(frozen=True)
 class Arc(MultipleChoice):
-    """Which of (mostly) four answers to a science question is right; 2,376 easy and 1,172 hard ones (test sets).
+    r"""Which of (mostly) four answers to a science question is right; 2,376 easy and 1,172 hard ones (test sets).
 
-    After "Question: QUESTION\\nAnswer:", as lm-evaluation-harness 0.4.13 has it. `accuracy`: by the answers' summed
+    After "Question: QUESTION\nAnswer:", as lm-evaluation-harness 0.4.13 has it. `accuracy`: by the answers' summed
     nats; `accuracy_norm`: by nats over characters. Not in GPT-2's paper.
 
     kind: `easy`, or `challenge`: those that word counts and retrieval got wrong.

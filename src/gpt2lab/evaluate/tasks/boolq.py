@@ -15,9 +15,9 @@ _ANSWERS = ("no", "yes")
 
 @dataclass(frozen=True)
 class Boolq(MultipleChoice):
-    """Whether the answer to a question about a passage is yes or no; 3,270 questions (validation set).
+    r"""Whether the answer to a question about a passage is yes or no; 3,270 questions (validation set).
 
-    After "PASSAGE\\nQuestion: QUESTION?\\nAnswer:", as lm-evaluation-harness 0.4.13 has it. Always yes is right in 62 %.
+    After "PASSAGE\nQuestion: QUESTION?\nAnswer:", as lm-evaluation-harness 0.4.13 has it. Always yes is right in 62 %.
     Not in GPT-2's paper.
     """
 

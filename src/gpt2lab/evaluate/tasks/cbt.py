@@ -12,7 +12,6 @@ from gpt2lab.evaluate.detokenizers.cbt import CBTRules, detokenize_cbt
 from gpt2lab.evaluate.tasks.multiple_choice import (
     MultipleChoice,
     check_lengths,
-    choice_facts,
     choice_question,
     last_tokens,
 )

@@ -83,7 +83,7 @@ class Lambada:
         return read_lambada(source, "openai" if self.text == "openai" else "original")
 
     def passage(self, text: str) -> tuple[str, str]:
-        """What is given and the word that is asked for, with its space. Raises BadInput where there are no two words."""
+        """What is given, and the word asked for with its space. Raises BadInput where there are no two words."""
         if self.text == "zenodo+moses":
             text = detokenize_lambada(text)
         if self.quotes == "ascii":
@@ -142,7 +142,7 @@ class Lambada:
         text = token.decode("utf-8", "replace")
         return text == " I" or (text.startswith(" ") and text[1:] in STOP_WORDS[_LISTS[self.filter]])
 
-    def row(self, question: Question, scores: Sequence[Scores]) -> Row:
+    def row(self, question: Question, scores: Sequence[Scores]) -> Row:  # noqa: ARG002
         """Nats of the word, and whether it is the model's."""
         (word,) = scores
         last = slice(None) if self.match == "word" else slice(-1, None)

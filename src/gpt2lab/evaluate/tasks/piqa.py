@@ -13,9 +13,9 @@ from gpt2lab.tokens.bpe import ByteLevelBPE
 
 @dataclass(frozen=True)
 class Piqa(MultipleChoice):
-    """Which of two solutions reaches a goal of everyday life; 1,838 goals (validation set).
+    r"""Which of two solutions reaches a goal of everyday life; 1,838 goals (validation set).
 
-    After "Question: GOAL\\nAnswer:", as lm-evaluation-harness 0.4.13 has it. `accuracy`: by the solutions' summed nats;
+    After "Question: GOAL\nAnswer:", as lm-evaluation-harness 0.4.13 has it. `accuracy`: by the solutions' summed nats;
     `accuracy_norm`: by nats over characters. Not in GPT-2's paper.
     """
 

@@ -88,9 +88,9 @@ class Winograd(MultipleChoice):
         return check_lengths(questions, context_length)
 
     def _with_start(self, pair: Pair, tokenizer: ByteLevelBPE) -> Pair:
-        end_of_text = (tokenizer.end_of_text,)
+        end_of_text = tokenizer.end_of_text
         if self.score == "partial":
-            return Pair(end_of_text + pair.context, pair.continuation) if self.bos == "eot" else pair
+            return Pair((end_of_text, *pair.context), pair.continuation) if self.bos == "eot" else pair
         return pair if self.bos == "eot" else Pair(pair.continuation[:1], pair.continuation[1:])
 
     def offered(self, item: WinogradItem) -> Sequence[str]:
