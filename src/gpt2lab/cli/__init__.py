@@ -53,7 +53,7 @@ VERBS = {
     "inspect": Verb("a model -> its shapes, norms, origin, suspicious tensors", inspect_verb),
     "verify": Verb("a model + recorded outputs of the real GPT-2 -> is it that model", verify_verb),
     "evaluate": Verb("a model + documents -> loss, bits per byte, cloze accuracy", evaluate_verb),
-    "score": Verb("a model + lines, or a recognizer's n-best lists -> log-likelihoods, best hypotheses", score_verb),
+    "score": Verb("a model + lines or n-best lists -> log-likelihoods, best hypotheses", score_verb),
     "generate": Verb("a model + a prompt -> text", generate_verb),
     "demo": Verb("the whole way once, on pages every Python can serve", demo_verb),
 }
