@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,9 +45,12 @@ def describe_versions(packages: tuple[str, ...] = REPORTED_PACKAGES) -> dict[str
     return versions
 
 
-def report_foot() -> list[tuple[str, str]]:
-    """Date, machine and versions, as (label, value) pairs for the foot of a report."""
-    machine, versions = describe_machine(), describe_versions()
+def report_foot(
+    machine: Mapping[str, str | int] | None = None, versions: Mapping[str, str] | None = None
+) -> list[tuple[str, str]]:
+    """Date, machine and versions (these ones unless others are given), as (label, value) pairs for a report's foot."""
+    machine = describe_machine() if machine is None else machine
+    versions = describe_versions() if versions is None else versions
     memory = f"{int(machine['memory_bytes']) / 2**30:.0f} GiB"
     return [
         ("date", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),

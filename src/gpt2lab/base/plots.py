@@ -10,6 +10,7 @@ import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ References = Sequence[tuple[str, float]]
 
 WIDTH = 612  # in CSS pixels: the width of a report's column, so that text is drawn at its true size
 LINE_HEIGHT = 17
+PANEL_HEIGHT = 170  # of one of several small pictures
 X_AXIS_HEIGHT = 56  # its numbers, its name and the room around
 MOST_POINTS = 800  # of one curve; more can't be seen and would only make the file heavy
 LABEL_CHARACTERS = 32
@@ -234,6 +236,70 @@ def points(
         return _finish(figure, title)
 
 
+@dataclass(frozen=True)
+class Panel:
+    """One of several small pictures: somebody else's curve with its dots, our dots (x, y), a dashed reference."""
+
+    name: str
+    curve: Sequence[tuple[float, float]]
+    dots: Sequence[tuple[float, float]]
+    reference: float | None = None
+    log_y: bool = False
+
+
+def panels(title: str, parts: Sequence[Panel], x_label: str) -> Picture:
+    """Small pictures beside and below each other over one logarithmic x axis, each with its own y axis.
+
+    Curves are in the text's colour, our dots larger and in the first colour of series.
+    """
+    columns = min(2, len(parts))
+    rows = -(-len(parts) // columns)
+    every_x = np.array([x for part in parts for x, _ in (*part.curve, *part.dots)], dtype=float)
+    with _figure(PANEL_HEIGHT * rows + X_AXIS_HEIGHT // 2) as figure:
+        figure.get_layout_engine().set(hspace=0.1)
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for place, axes in enumerate(grid.flat):
+            if place >= len(parts):
+                axes.set_axis_off()
+                continue
+            part = parts[place]
+            lowest_of_column = place + columns >= len(parts)
+            _plain_axes(axes, x_label if lowest_of_column else "", part.name, grid="y")
+            _log_axis(axes, float(every_x.min()), float(every_x.max()), most_numbers=4)
+            axes.set_xlim(*_around(every_x, True, 0.08))
+            _panel_heights(axes, part)
+            if part.reference is not None:
+                axes.axhline(part.reference, color=INK, alpha=0.6, linewidth=1, dashes=(5, 4))
+            axes.plot(*zip(*part.curve, strict=True) if part.curve else ((), ()), color=INK, alpha=0.5, linewidth=1.2)
+            for x, y in part.curve:
+                _dot(figure, axes, x, y, 2.5, INK)
+            for x, y in part.dots:
+                _dot(figure, axes, x, y, 5, SERIES_COLOURS[0])
+        return _finish(figure, title)
+
+
+def _panel_heights(axes: Any, part: Panel) -> None:
+    """A y axis with a little room around everything; a logarithmic one with round numbers on it."""
+    heights = np.array([y for _, y in (*part.curve, *part.dots)], dtype=float)
+    if part.reference is not None:
+        heights = np.append(heights, part.reference)
+    if not part.log_y:
+        low, high = _limits([heights], [], log=False)
+        axes.set_ylim(low, high + 0.05 * (high - low))
+        axes.yaxis.get_major_locator().set_params(nbins=4)
+        return
+    from matplotlib.ticker import LogLocator
+
+    axes.set_yscale("log")
+    axes.set_ylim(*_around(heights, True, 0.12))
+    spread = heights.max() / heights.min()
+    axes.yaxis.set_major_locator(
+        LogLocator(subs=(1,) if spread > 100 else (1, 2, 5) if spread > 4 else (1, 2, 3, 5, 7))
+    )
+    axes.yaxis.set_major_formatter(_tick)
+    axes.yaxis.set_minor_formatter("")
+
+
 def _dot(figure: Any, axes: Any, x: float, y: float, radius: float, colour: str) -> None:
     """A disc of `radius` pixels; not matplotlib's marker, which refers to a definition that `_finish` takes away."""
     from matplotlib.patches import Circle
@@ -243,12 +309,14 @@ def _dot(figure: Any, axes: Any, x: float, y: float, radius: float, colour: str)
     axes.add_artist(Circle((0, 0), radius / 72, transform=place, color=colour, linewidth=0, zorder=3))
 
 
-def _log_axis(axes: Any, low: float, high: float) -> None:
-    """A logarithmic x axis with ticks at 1, 2 and 5 times the powers of ten, or at these alone where it is long."""
+def _log_axis(axes: Any, low: float, high: float, most_numbers: int = 10) -> None:
+    """A logarithmic x axis with ticks at 1, 2 and 5 times the powers of ten, or at 1 and 3, or at these alone."""
     from matplotlib.ticker import LogLocator
 
+    decades = math.log10(high / low)
+    subs = next((some for some in ((1, 2, 5), (1, 3)) if len(some) * decades < most_numbers), (1,))
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 2000 else (1,), numticks=20))
+    axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=20))
     axes.xaxis.set_major_formatter(_tick)
     axes.xaxis.set_minor_formatter("")
 
@@ -263,15 +331,21 @@ def _around(x: NDArray[np.float64], log: bool, share: float) -> tuple[float, flo
 
 @contextmanager
 def _drawing(height: float) -> Iterator[tuple[Any, Any]]:
-    """A figure of WIDTH times `height` CSS pixels and its axes, in our settings whatever the user's are."""
+    """A figure of WIDTH times `height` CSS pixels and its axes."""
+    with _figure(height) as figure:
+        yield figure, figure.add_subplot()
+
+
+@contextmanager
+def _figure(height: float) -> Iterator[Any]:
+    """A figure of WIDTH times `height` CSS pixels, in our settings whatever the user's are."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
     with matplotlib.style.context(["default", _SETTINGS]), warnings.catch_warnings():
         # The font that measures text may lack a letter that the reader's font has.
         warnings.filterwarnings("ignore", message=r"Glyph \d+")
-        figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72, layout="constrained")
-        yield figure, figure.add_subplot()
+        yield Figure(figsize=(WIDTH / 72, height / 72), dpi=72, layout="constrained")
 
 
 def _plain_axes(axes: Any, x_label: str, y_label: str, grid: str, rows_above: int = 0) -> None:

@@ -132,7 +132,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\uf
 _OPTION = re.compile(r"(?<!\S)--?[a-z][a-z-]{1,30}(?!\S)")
 
 _NUMBER = r"[+\-−]?\d[\d,]*(\.\d+)?(e[+\-−]?\d+)?"
-_NUMERIC_CELL = re.compile(rf"{_NUMBER}(\s?±\s?{_NUMBER})?(\s?(%|×|[A-Za-zµ]+(/[A-Za-z]+)?))?")
+_NUMERIC_CELL = re.compile(rf"{_NUMBER}(\s?(±|to)\s?{_NUMBER})?(\s?(%|×|[A-Za-zµ]+(/[A-Za-z]+)?))?")
 
 
 def _is_numeric(cells: Sequence[Cell], names_rows: bool) -> bool:

@@ -6,13 +6,19 @@ to the paper's. Its docstring is the protocol in words, with the sources.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from gpt2lab.base.errors import BadInput
 from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
 from gpt2lab.evaluate.results import Row
 from gpt2lab.evaluate.scoring import BannedTokens, Pair, Scores
 from gpt2lab.evaluate.statistics import Metric
+from gpt2lab.generate.language_model import LanguageModel
 from gpt2lab.tokens.bpe import ByteLevelBPE
+
+
+class UnfitModel(BadInput):
+    """A model can't be asked a set's questions at all: its context is too short for one of them."""
 
 
 @dataclass(frozen=True)
@@ -58,3 +64,11 @@ class Task(Protocol):
 
     def metrics(self, rows: Sequence[Row]) -> list[Metric]:
         """The task's figures over rows (name, facts and `row`): of all items, or of some of them."""
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """A task that asks a model for more than the scores of pairs."""
+
+    def predict(self, model: LanguageModel, question: Question) -> Row:
+        """What is kept of an item beside what `row` gives."""

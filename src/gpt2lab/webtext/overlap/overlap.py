@@ -3,7 +3,7 @@
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -175,6 +175,24 @@ def overlap(test_texts: Iterable[str], train_texts: Iterable[str]) -> Overlap:
     counted = _count_by_item(found[np.searchsorted(table.hashes, grams)], grams_of)
     per_document = tuple(map(DocumentOverlap, grams_of.tolist(), counted.tolist()))
     return Overlap(grams.size, int(counted.sum()), per_document)
+
+
+def overlap_with_documents(
+    sets: Mapping[str, Sequence[str]], documents: Sequence[Path], workers: int = 0
+) -> dict[str, Overlap]:
+    """The overlap of several sets' texts with training documents, which are read once for all of them.
+
+    Raises BadInput where a place holds no documents or can't be read. `workers` 0: a process a core.
+    """
+    hashed = {name: _hash_all(texts) for name, texts in sets.items()}
+    table = GramTable.of(np.concatenate([np.empty(0, np.uint64), *(grams for grams, _ in hashed.values())]))
+    found = _scan_parts(table, training_parts(documents), workers).found
+    overlaps = {}
+    for name, (grams, grams_of) in hashed.items():
+        counted = _count_by_item(found[np.searchsorted(table.hashes, grams)], grams_of)
+        per_document = tuple(map(DocumentOverlap, grams_of.tolist(), counted.tolist()))
+        overlaps[name] = Overlap(grams.size, int(counted.sum()), per_document)
+    return overlaps
 
 
 def measure_overlap(

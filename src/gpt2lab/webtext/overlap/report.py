@@ -7,6 +7,7 @@ from gpt2lab.base.files import write_json
 from gpt2lab.base.machine import report_foot
 from gpt2lab.base.plots import bars
 from gpt2lab.base.report import Report
+from gpt2lab.base.text_table import text_table
 from gpt2lab.webtext.overlap.overlap import PAPER_MEAN, OverlapReport, SetOverlap, paper_key
 
 _HEAD = ("set", "items", "8-grams", "overlap", "mean of items", "own train", "paper: WebText", "paper: own train")
@@ -14,15 +15,7 @@ _HEAD = ("set", "items", "8-grams", "overlap", "mean of items", "own train", "pa
 
 def overlap_table(overlap: OverlapReport) -> str:
     """The table for the terminal, numbers to the right."""
-    rows = [_HEAD, *(_row(one) for one in overlap.sets)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
+    return text_table([_HEAD, *map(_row, overlap.sets)])
 
 
 def write_overlap_report(overlap: OverlapReport, out: Path, command: str) -> None:

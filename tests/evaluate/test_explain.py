@@ -1,0 +1,75 @@
+"""Protocol options run one beside the other, and each published figure matched with the nearest of them."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from gpt2lab.base.errors import BadOption
+from gpt2lab.datasets.evaluation_sets import DataSource
+from gpt2lab.evaluate.explain import explain, explanation_text
+from gpt2lab.evaluate.run import identify_model
+from gpt2lab.evaluate.tasks.lambada import Lambada
+from gpt2lab.evaluate.tasks.piqa import Piqa
+
+
+@pytest.fixture
+def passages(tmp_path, sentences):
+    """A few passages in LAMBADA's format, and no others."""
+    lines = [document.splitlines()[0].split(".")[0] for document in sentences[:6]]
+    folder = tmp_path / "data" / "lambada"
+    folder.mkdir(parents=True)
+    (folder / "lambada_test.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
+    return DataSource(tmp_path / "data", allow_changed=True)
+
+
+@pytest.fixture
+def explained(small_model, passages, tmp_path):
+    identity = identify_model("small", small_model)
+
+    def run(identity=identity):
+        return explain(small_model, identity, {"lambada": Lambada()}, passages, tmp_path / "out")
+
+    return run, identity
+
+
+def test_each_figure_finds_the_nearest_protocol(explained, tmp_path):
+    run, _identity = explained
+    (one,) = run()
+    assert (one.label, one.size, one.is_that_size) == ("lambada", "117M", False)
+    by_options = {json.dumps(trial.options): trial for trial in one.trials}
+    assert by_options['{"text": "zenodo"}'].failed
+    paper = next(
+        near for near in one.nearest if near.target.who.startswith("the paper") and near.target.metric == "perplexity"
+    )
+    values = {
+        number: next(metric.value for metric in trial.result.metrics if metric.name == "perplexity")
+        for number, trial in enumerate(one.trials)
+        if trial.result and not trial.not_the_papers
+    }
+    assert paper.closest == min(values, key=lambda number: abs(values[number] / 35.13 - 1))
+    harness = next(near for near in one.nearest if near.target.value == 0.3256)
+    assert one.trials[harness.own].options["rules"] == "lm-eval"
+    text = explanation_text([one])
+    assert "closest to the paper" in text
+    assert "this model is of another" in text
+    assert "left out: text=zenodo" in text
+    assert "not the paper's: whole words are asked for" in text
+    scored = sorted(tmp_path.glob("out/items/*.jsonl"))
+    assert len(scored) == sum(trial.result is not None for trial in one.trials)
+    before = [file.stat().st_mtime_ns for file in scored]
+    run()
+    assert [file.stat().st_mtime_ns for file in scored] == before, "what was scored before is not scored again"
+
+
+def test_a_model_of_a_published_size_is_taken_at_its_word(explained):
+    run, identity = explained
+    (one,) = run(replace(identity, parameters=1_557_611_200))
+    assert (one.size, one.is_that_size) == ("1542M", True)
+    assert 0.5266 in {near.target.value for near in one.nearest}
+    assert "this model is of another" not in explanation_text([one])
+
+
+def test_a_set_that_nobody_published_is_refused(small_model, passages):
+    with pytest.raises(BadOption, match="none of piqa"):
+        explain(small_model, identify_model("small", small_model), {"piqa": Piqa()}, passages)
