@@ -39,10 +39,10 @@ def best_word_by_exhaustion(model, context, allowed):
 def test_the_best_word_equals_that_of_an_exhaustive_search(small_model, sentences, refused):
     for text in sentences[:2]:
         context = small_model.tokenizer.encode(text)[:12]
-        banned: list[str] = []
+        banned: set[str] = set()
         allowed = lambda word, banned=banned: word not in banned  # noqa: E731
         for _ in range(refused):
-            banned.append(best_word_by_exhaustion(small_model, context, allowed)[0])
+            banned.add(best_word_by_exhaustion(small_model, context, allowed)[0])
         found = most_probable_word(small_model.network, small_model.tokenizer, context, allowed)
         word, log_prob = best_word_by_exhaustion(small_model, context, allowed)
         assert found is not None
