@@ -39,9 +39,7 @@ TASKS = {label: task for module in PAPERS for label, task in module.PAPER.items(
     label: task for module in CHOICES for label, task in module.LM_EVAL.items()
 }
 FAST_TASKS = {
-    label: task
-    for module in (wikitext, ptb, one_billion_words, enwik8, text8)
-    for label, task in module.FAST.items()
+    label: task for module in (wikitext, ptb, one_billion_words, enwik8, text8) for label, task in module.FAST.items()
 }
 OF_SET = {set_of(label): task for label, task in reversed(TASKS.items())}
 
