@@ -59,6 +59,8 @@ bench-train: $(VENV)/.ready-test  # NANOGPT=../nanoGPT adds it
 
 bench-speedrun: $(VENV)/.ready-test  # NANOGPT=../nanoGPT adds its seconds beside ours
 
+bench-evaluate: $(VENV)-lm-eval/.ready  # DATA=../shared/data: the folder with the evaluation sets
+
 clean:
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -77,7 +79,7 @@ $(VENV)/.ready-test: $(VENV)/.ready
 	@$(PIP) --editable '.[test]'
 	@touch $@
 
-$(VENV)/.ready-interop: $(VENV)/.ready-test $(VENV)-llama-cpp/.ready
+$(VENV)/.ready-interop: $(VENV)/.ready-test $(VENV)-llama-cpp/.ready $(VENV)-lm-eval/.ready
 	@$(PIP) --editable '.[test,interop,ray,tf,onnx,ctranslate2,trackio,wandb]'
 	@touch $@
 
@@ -103,6 +105,14 @@ $(VENV)-rustbpe/.ready:
 	@echo "setting up $(VENV)-rustbpe (once)"
 	@test -x $(VENV)-rustbpe/bin/python || $(PYTHON) -m venv $(VENV)-rustbpe
 	@$(VENV)-rustbpe/bin/python -m pip --disable-pip-version-check install --quiet 'rustbpe==0.1.0' 'pyarrow==25.0.1'
+	@touch $@
+
+# lm-evaluation-harness wants packages of its own; PyTorch first, as above.
+$(VENV)-lm-eval/.ready: $(VENV)/.ready
+	@echo "setting up $(VENV)-lm-eval (once)"
+	@test -x $(VENV)-lm-eval/bin/python || $(PYTHON) -m venv $(VENV)-lm-eval
+	@$(VENV)-lm-eval/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch
+	@$(VENV)-lm-eval/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt 'lm-eval==0.4.13' transformers accelerate
 	@touch $@
 
 # llama.cpp is compiled, which takes minutes; pip keeps the result for the next environment on the same machine.

@@ -10,7 +10,7 @@ import torch
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.evaluate import scoring
-from gpt2lab.evaluate.scoring import BannedTokens, Pair, log_likelihoods, predict_work, score
+from gpt2lab.evaluate.scoring import BannedTokens, Pair, log_likelihoods, predict_seconds, score
 
 
 def plain_log_likelihoods(network, pair: Pair) -> list[float]:
@@ -83,10 +83,10 @@ def test_what_was_cut_off_a_long_context_is_told(small_model):
 def test_predicted_time_is_of_the_order_of_the_real_one(small_model):
     draw = np.random.default_rng(0)
     pairs = [Pair(draw.integers(0, 320, n % 20 + 1), draw.integers(0, 320, 10)) for n in range(3000)]
-    work = predict_work(small_model.network, pairs)
+    seconds = predict_seconds(small_model.network, [pairs[:1000], pairs[1000:]])
     start = time.perf_counter()
     score(small_model.network, pairs)
-    assert work.seconds == pytest.approx(time.perf_counter() - start, rel=0.8)
+    assert seconds == pytest.approx(time.perf_counter() - start, rel=0.8)
 
 
 def test_broken_weights_are_told_in_one_line(small_model):

@@ -7,8 +7,11 @@ from pathlib import Path
 
 from gpt2lab.base.errors import UserError
 from gpt2lab.base.progress import say
+from gpt2lab.cli.comparing import compare_verb
+from gpt2lab.cli.evaluating import evaluate_verb
 from gpt2lab.cli.finetuning import finetune_verb
-from gpt2lab.cli.models import evaluate_verb, export_verb, generate_verb, import_verb, inspect_verb, verify_verb
+from gpt2lab.cli.models import export_verb, generate_verb, import_verb, inspect_verb, verify_verb
+from gpt2lab.cli.scoring import score_verb
 from gpt2lab.cli.sweeping import sweep_verb
 from gpt2lab.cli.tokens import (
     tokenize_verb,
@@ -51,7 +54,9 @@ VERBS = {
     "export": Verb("a model -> Hugging Face, GGUF, CTranslate2, ONNX, llm.c", export_verb),
     "inspect": Verb("a model -> its shapes, norms, origin, suspicious tensors", inspect_verb),
     "verify": Verb("a model + recorded outputs of the real GPT-2 -> is it that model", verify_verb),
-    "evaluate": Verb("a model + documents -> loss, bits per byte, cloze accuracy", evaluate_verb),
+    "evaluate": Verb("a model + the paper's tasks, or your own -> scores with errors, a report", evaluate_verb),
+    "compare": Verb("two evaluations -> which model is better, item by item", compare_verb),
+    "score": Verb("a model + lines, or a recognizer's n-best lists -> log-likelihoods, best hypotheses", score_verb),
     "generate": Verb("a model + a prompt -> text", generate_verb),
     "demo": Verb("the whole way once, on pages every Python can serve", demo_verb),
 }

@@ -133,50 +133,6 @@ def verify_verb() -> Callable[..., None]:
     return command
 
 
-def evaluate_verb() -> Callable[..., None]:
-    import tyro
-
-    from gpt2lab.evaluate import evaluation
-
-    def command(
-        model: tyro.conf.Positional[str],
-        data: tyro.conf.Positional[Path],
-        out: Path | None = None,
-        held_out_share: float | None = None,
-        cloze_items: int = 200,
-        json: bool = False,
-    ) -> None:
-        """Measure a model on documents or a text file: loss, bits per byte, and a ten-way cloze test.
-
-        Args:
-            model: a model folder, a file of another format, or a name on the hub (gpt2, OWNER/NAME)
-            data: a folder that `build` made, Parquet files with a column text, or a .txt file
-            out: folder for results.json and cloze.jsonl
-            held_out_share: only the documents that `tokenize` held out at this share
-            cloze_items: questions of the cloze test; 0 leaves it out
-            json: print the results as JSON
-        """
-        from gpt2lab.generate.language_model import LanguageModel
-
-        found = evaluation.evaluate(
-            LanguageModel.load(model), data, out, held_out_share=held_out_share, cloze_items=cloze_items
-        )
-        if json:
-            return print_json(found)
-        scores = found.language_modelling
-        print(f"documents      {scores.documents:,} ({scores.tokens:,} tokens, {scores.text_bytes:,} bytes)")
-        loss, bits = scores.loss_standard_error, scores.bits_per_byte_standard_error
-        print(f"loss           {scores.loss:.4f}{'' if loss is None else f' ± {loss:.4f}'} nats a token")
-        print(f"bits per byte  {scores.bits_per_byte:.4f}{'' if bits is None else f' ± {bits:.4f}'}")
-        if found.cloze is not None:
-            cloze = found.cloze
-            accuracy = f"{cloze.accuracy:.1%} ± {cloze.standard_error:.1%}"
-            print(f"cloze          {accuracy} of {cloze.items} (chance {cloze.chance:.0%})")
-        return None
-
-    return command
-
-
 def generate_verb() -> Callable[..., None]:
     import tyro
 

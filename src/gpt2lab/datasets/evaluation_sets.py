@@ -20,6 +20,10 @@ Item = TypeVar("Item")
 Restore = Callable[[Path], bytes]
 
 
+class AbsentSet(BadInput):
+    """A set is nowhere to be found; the message says where to get it."""
+
+
 @dataclass(frozen=True)
 class PublishedFile:
     """A file as its makers publish it.
@@ -76,7 +80,7 @@ class DataSource:
     fetch: bool = False
 
     def file(self, *editions: PublishedFile, restore: Restore | None = None) -> FoundFile:
-        """A set's file, as any of its `editions`; see `find`. Raises BadInput that says where to get the first one."""
+        """A set's file, as any of its `editions`; see `find`. Raises AbsentSet, which says where to get it."""
         there = self.find(*editions, restore=restore)
         if there is not None:
             return there
@@ -85,7 +89,7 @@ class DataSource:
             return _fetched_file(wanted)
         names = " or ".join(dict.fromkeys(_names(editions)))
         where = f"below {self.folder}" if self.folder else f"in the cache ({cache_folder()})"
-        raise BadInput(f"{wanted.name}: no {names} {where}; {_remedy(wanted, self.fetch)}.")
+        raise AbsentSet(f"{wanted.name}: no {names} {where}; {_remedy(wanted, self.fetch)}.")
 
     def find(self, *editions: PublishedFile, restore: Restore | None = None) -> FoundFile | None:
         """A set's file, as any of its `editions`, where there is one below the folder or in the cache.

@@ -8,15 +8,17 @@ OUT/report.html
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gpt2lab.base.errors import BadInput
 from gpt2lab.base.files import read_json, write_json
 from gpt2lab.datasets.evaluation_sets import FoundFile
 from gpt2lab.evaluate.statistics import Metric
 
+Suite = Literal["table3", "choices", "all"]
+ProtocolName = Literal["paper", "fast", "lm-eval"]
 Row = dict[str, Any]
 """The results of one item, to be written as JSON; `item` is its name."""
 
@@ -78,7 +80,7 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """The figures of one model on a suite of tasks."""
+    """The figures of one model on a suite of tasks; `absent` are tasks that were left out, and why."""
 
     suite: str
     protocol: str
@@ -87,6 +89,7 @@ class SuiteResult:
     command: str
     versions: dict[str, str]
     machine: dict[str, str | int]
+    absent: dict[str, str] = field(default_factory=dict)
 
 
 def write_results(out: Path, result: SuiteResult) -> None:
@@ -109,7 +112,14 @@ def read_rows(out: Path, label: str) -> list[Row]:
     path = out / "items" / f"{label}.jsonl"
     if not path.is_file():
         raise BadInput(f"{path} is absent: the results' items are needed; evaluate again.")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            rows.append(json.loads(line))
+            rows[-1]["item"]
+        except (ValueError, TypeError, KeyError):
+            raise BadInput(f"{path}: line {number:,} is no row of results; remove the file and evaluate again.") from None
+    return rows
 
 
 def _suite(found: dict[str, Any]) -> SuiteResult:

@@ -3,19 +3,26 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import gpt2lab
 from gpt2lab.base.errors import BadInput, BadOption, explain_full_disk
 from gpt2lab.base.files import read_json, whole_file, write_json
 from gpt2lab.base.progress import progress_bar, say
 from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
-from gpt2lab.evaluate.results import ModelIdentity, Row, TaskIdentity, TaskResult, read_rows, task_identity
+from gpt2lab.evaluate.results import (
+    ItemOverlap,
+    ModelIdentity,
+    Row,
+    TaskIdentity,
+    TaskResult,
+    read_rows,
+    task_identity,
+)
 from gpt2lab.evaluate.scoring import Pair, Scores, score_as_done
 from gpt2lab.evaluate.tasks.task import Predicts, Question, Task
 from gpt2lab.generate.language_model import LanguageModel
@@ -54,7 +61,7 @@ def identify_model(source: str, model: LanguageModel) -> ModelIdentity:
 
 def code_sha256() -> str:
     """SHA-256 of the source files that scores depend on."""
-    package = Path(gpt2lab.__file__).parent
+    package = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for file in sorted(file for part in CODE_OF_SCORES for file in (package / part).rglob("*.py")):
         digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
@@ -69,7 +76,10 @@ def prepare_task(
     Raises BadInput where the set is absent or not the published one, or has no items.
     """
     found = task.read(source)
-    questions = task.questions(found, model.tokenizer, model.network.config.context_length)[:limit]
+    try:
+        questions = task.questions(found, model.tokenizer, model.network.config.context_length)[:limit]
+    except BadInput as error:
+        raise type(error)(f"{label}: {error}") from None
     if not questions:
         raise BadInput(f"{label}: the set has no items.")
     if len({question.name for question in questions}) < len(questions):
@@ -91,40 +101,56 @@ def run_task(
     out: Path | None = None,
     limit: int | None = None,
 ) -> TaskResult:
-    """Prepare and score a task; see `prepare_task` and `score_prepared`."""
-    return score_prepared(model, prepare_task(label, task, model, identity, source, limit), out)
+    """Prepare a task, score it and make its metrics; raises as `prepare_task` and `score_items` do."""
+    prepared = prepare_task(label, task, model, identity, source, limit)
+    start = time.monotonic()
+    rows = score_items(model, prepared, out)
+    return task_result(model, prepared, rows, time.monotonic() - start)
 
 
-def score_prepared(model: LanguageModel, prepared: PreparedTask, out: Path | None = None) -> TaskResult:
-    """Score a task's questions, and make its metrics of them.
+def score_items(model: LanguageModel, prepared: PreparedTask, out: Path | None = None) -> list[Row]:
+    """A row for each question, in their order.
 
-    With `out` its rows are written below, and those that a killed run with the same identity left are kept. Raises
+    With `out` the rows are written below, and those that a killed run with the same identity left are kept. Raises
     BadOption where `out` holds rows of another model, BadInput where an item can't be scored.
     """
-    start = time.monotonic()
-    task, label = prepared.task, prepared.label
+    label = prepared.label
     kept = _KeptRows(out, prepared) if out is not None else None
     rows = dict(kept.rows) if kept else {}
-    missing = [question for question in prepared.questions if question.name not in rows]
-    if kept and rows and missing:
+    if rows:
         say(f"{label}: {len(rows):,} of {len(prepared.questions):,} items were scored before.")
-    if missing:
-        for row in _score_questions(model, task, label, missing, kept.add if kept else None):
+    if len(rows) < len(prepared.questions):
+        for row in _score_questions(model, prepared, rows):
             rows[row["item"]] = row
+            if kept:
+                kept.add(row)
     in_order = [rows[question.name] for question in prepared.questions]
     if kept:
         kept.finish(in_order)
+    return in_order
+
+
+def task_result(
+    model: LanguageModel,
+    prepared: PreparedTask,
+    rows: Sequence[Row],
+    seconds: float,
+    overlap: ItemOverlap | None = None,
+) -> TaskResult:
+    """A task's figures from its rows."""
+    task = prepared.task
     return TaskResult(
-        label=label,
+        label=prepared.label,
         title=task.title,
         protocol=protocol_words(task),
         identity=prepared.identity,
-        metrics=tuple(task.metrics(in_order)),
-        items=len(in_order),
+        metrics=tuple(task.metrics(rows)),
+        items=len(rows),
         facts=task.facts(prepared.found, model.tokenizer),
-        truncated=sum(row["truncated"] > 0 for row in in_order),
+        truncated=sum(row["truncated"] > 0 for row in rows),
         scored_tokens=sum(len(pair.continuation) for pair in prepared.pairs),
-        seconds=time.monotonic() - start,
+        seconds=seconds,
+        overlap=overlap,
     )
 
 
@@ -134,33 +160,31 @@ def protocol_words(task: Task) -> str:
     return "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
-def _score_questions(
-    model: LanguageModel, task: Task, label: str, questions: Sequence[Question], add: Callable[[Row], None] | None
-) -> list[Row]:
-    """Rows in the order in which they are done; each goes to `add` when it is."""
+def _score_questions(model: LanguageModel, prepared: PreparedTask, known: Container[str]) -> Iterator[Row]:
+    """The rows of the questions that are not `known`, in the order in which they are done."""
+    task, questions = prepared.task, prepared.questions
     owners = [(number, place) for number, question in enumerate(questions) for place in range(len(question.pairs))]
-    pairs = [pair for question in questions for pair in question.pairs]
+    pairs = prepared.pairs
+    done = {number for number, (owner, _) in enumerate(owners) if questions[owner].name in known}
+    tokens = [len(pair.context) + len(pair.continuation) for pair in pairs]
     scores: dict[int, dict[int, Scores]] = {}
-    rows = []
-    with progress_bar(label, sum(len(pair.context) + len(pair.continuation) for pair in pairs), "tokens") as bar:
-        for number, found in score_as_done(model.network, pairs, task.banned(model.tokenizer)):
+    with progress_bar(prepared.label, sum(tokens), "tokens") as bar:
+        bar.skip(sum(tokens[number] for number in done))
+        for number, found in score_as_done(model.network, pairs, task.banned(model.tokenizer), done):
             owner, place = owners[number]
             question = questions[owner]
             so_far = scores.setdefault(owner, {})
             so_far[place] = found
-            bar.advance(len(pairs[number].context) + len(pairs[number].continuation))
+            bar.advance(tokens[number])
             if len(so_far) < len(question.pairs):
                 continue
-            of_item = [scores[owner][place] for place in range(len(question.pairs))]
+            of_item = [so_far[place] for place in range(len(question.pairs))]
             del scores[owner]
             truncated = max(each.truncated for each in of_item)
             row = {"item": question.name, **question.facts, **task.row(question, of_item), "truncated": truncated}
             if isinstance(task, Predicts):
                 row |= task.predict(model, question)
-            rows.append(row)
-            if add:
-                add(row)
-    return rows
+            yield row
 
 
 class _KeptRows:

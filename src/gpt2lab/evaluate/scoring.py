@@ -6,7 +6,7 @@ is computed and a common beginning once; the head is applied only where a score 
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -136,52 +136,59 @@ def score(
 
 
 def score_as_done(
-    network: GPT2, pairs: Sequence[Pair], banned: BannedTokens | None = None
+    network: GPT2, pairs: Sequence[Pair], banned: BannedTokens | None = None, done: Container[int] = ()
 ) -> Iterator[tuple[int, Scores]]:
-    """Number and scores of each pair, in the order in which they are computed.
+    """Number and scores of each pair that is not `done`, in the order in which they are computed.
 
+    The others are packed with those that are done, so that they get the same bits as if none were.
     A pair longer than the network's context loses the start of its context. Raises BadInput for an empty context, a
     continuation that alone does not fit, and logits that are no numbers.
     """
-    for pack in _packs(_groups(_sequences(pairs, network.config.context_length))):
-        yield from _score_pack(network, pack, banned)
+    for groups in _packs(_groups(_sequences(pairs, network.config.context_length))):
+        if all(member.number in done for group in groups for member in group.members):
+            continue
+        for number, scores in _score_pack(network, _laid_out(groups), banned):
+            if number not in done:
+                yield number, scores
 
 
-@dataclass(frozen=True)
-class Work:
-    """What scoring pairs takes: FLOPs by the network's shape, and the seconds that are expected of this machine."""
+def predict_seconds(network: GPT2, lists: Iterable[Sequence[Pair]]) -> float:
+    """How long it will take to score some lists of pairs, by measuring a few packs out of all of them.
 
-    flops: float
-    seconds: float
-
-
-def predict_work(network: GPT2, pairs: Sequence[Pair]) -> Work:
-    """How long scoring will take, by measuring a few of its packs from the largest to the smallest."""
+    The packs are those at equal steps of the whole work in FLOPs, so that each kind has its share.
+    """
+    planned: list[tuple[float, list[_Group]]] = []
     start = time.perf_counter()
-    packs = list(_packs(_groups(_sequences(pairs, network.config.context_length))))
+    for pairs in lists:
+        groups = _groups(_sequences(pairs, network.config.context_length))
+        planned += [(sum(_flops(network.config, group) for group in pack), pack) for pack in _packs(groups)]
     planning = time.perf_counter() - start
-    if not packs:
-        return Work(0.0, 0.0)
-    flops = [_flops(network.config, pack) for pack in packs]
-    chosen = sorted({round(place) for place in np.linspace(0, len(packs) - 1, CALIBRATING_PACKS)})
-    needed_hidden(network, packs[chosen[-1]].segments)  # the first of all is slower: memory is got
+    ends = np.cumsum([flops for flops, _ in planned])
+    if not len(ends):
+        return 0.0
+    steps = (np.arange(CALIBRATING_PACKS) + 0.5) / CALIBRATING_PACKS
+    chosen = [planned[place] for place in np.unique(np.searchsorted(ends, steps * ends[-1]))]
     seconds = 0.0
-    for number in chosen:
+    for number, (_, pack) in enumerate([chosen[0], *chosen]):
         start = time.perf_counter()
-        for _ in _score_pack(network, packs[number], None):
+        for _ in _score_pack(network, _laid_out(pack), None):
             pass
-        seconds += time.perf_counter() - start
-    return Work(sum(flops), planning + sum(flops) * seconds / sum(flops[number] for number in chosen))
+        if number:  # the first of all is slower: memory is got
+            seconds += time.perf_counter() - start
+    return planning + seconds * float(ends[-1]) / math.fsum(flops for flops, _ in chosen)
 
 
-def _flops(config: GPT2Config, pack: _Pack) -> float:
-    """Multiplications and additions of a pack: matrices, attention over what is seen, and the head."""
-    tokens = sum(len(segment.tokens) for segment in pack.segments)
-    rows = sum(len(segment.rows) for segment in pack.segments)
-    seen = sum(len(each.tokens) * (each.position + len(each.tokens) / 2) for each in pack.segments)
-    width = config.n_embd
-    layers = 24 * width * width * (tokens * (config.n_layer - 1) + rows) + 4 * width * width * max(0, tokens - rows)
-    return layers + 4 * width * seen * config.n_layer + 2 * width * config.vocab_size * rows
+def _flops(config: GPT2Config, group: _Group) -> float:
+    """Multiplications and additions of a group: matrices, attention over what is seen, and the head."""
+    shared, width = group.shared, config.n_embd
+    firsts = [member.length - member.scored for member in group.members]
+    rows = shared - min(*firsts, shared)
+    rows += sum(member.length - max(first, shared) for member, first in zip(group.members, firsts, strict=True))
+    own = group.tokens - shared
+    layers = 24 * width * width * (group.tokens * (config.n_layer - 1) + rows)
+    keys_and_values = 4 * width * width * max(0, group.tokens - rows)
+    seen = shared * shared / 2 + own * (shared + own)
+    return layers + keys_and_values + 4 * width * seen * config.n_layer + 2 * width * config.vocab_size * rows
 
 
 def _sequences(pairs: Sequence[Pair], window: int) -> list[_Sequence]:
@@ -226,19 +233,21 @@ def _equal_tokens(first: Ids, second: Ids) -> int:
     return int(different.argmax()) if different.any() else length
 
 
-def _packs(groups: list[_Group]) -> Iterator[_Pack]:
-    """Groups laid end to end, as many as TOKENS_A_PACK hold."""
+def _packs(groups: list[_Group]) -> Iterator[list[_Group]]:
+    """As many groups as TOKENS_A_PACK hold."""
     here: list[_Group] = []
+    tokens = 0
     for group in groups:
-        if here and sum(each.tokens for each in here) + group.tokens > TOKENS_A_PACK:
-            yield _pack(here)
-            here = []
+        if here and tokens + group.tokens > TOKENS_A_PACK:
+            yield here
+            here, tokens = [], 0
         here.append(group)
+        tokens += group.tokens
     if here:
-        yield _pack(here)
+        yield here
 
 
-def _pack(groups: list[_Group]) -> _Pack:
+def _laid_out(groups: list[_Group]) -> _Pack:
     segments: list[Segment] = []
     sequences: list[_Sequence] = []
     rows_of: list[Ids] = []

@@ -52,6 +52,11 @@ def bits_per(name: str, nats: Sequence[float], units: Sequence[float]) -> Metric
     return Metric(name, rate / math.log(2), scaled[0], scaled[1], scaled[2], len(nats))
 
 
+def ratio(name: str, tops: Sequence[float], bottoms: Sequence[float]) -> Metric:
+    """All of the one over all of the other, such as errors over words; errors as those of `perplexity`."""
+    return Metric(name, *_rate(tops, bottoms), len(tops))
+
+
 def _rate(nats: Sequence[float], units: Sequence[float]) -> tuple[float, float | None, float | None, float | None]:
     """A ratio of sums, its standard error and 95 % interval by a bootstrap over blocks of neighbouring items."""
     tops, bottoms = np.asarray(nats, np.float64), np.asarray(units, np.float64)

@@ -10,11 +10,11 @@ from gpt2lab.evaluate.detokenizers import one_billion_words, ptb, wikitext
 from gpt2lab.evaluate.detokenizers.roundtrip import Detokenized, restore_lines
 from gpt2lab.tokens.bpe import gpt2_tokenizer
 
-TOKENS = st.sampled_from(
+WORDS = (
     "the The U.S. Mr. No. 5 12 1990s boys 's 't ' '' \" ( ) [ ] . , ; : ! ? ... .. = @-@ @,@ @.@ @ - – — -- $ £ % # ° C"
-    " <unk> <formula> N n't can don ’ “ ” late- 1,500th T2.5 x.y $5 'x x' US / & ′ § é 中 corp. \\/ N% 1 X.".split()
-    + ["", "\t", "\xa0", "\x0b", "\u2028"]
+    " <unk> <formula> N n't can don ’ “ ” late- 1,500th T2.5 x.y $5 'x x' US / & ′ § é 中 corp. \\/ N% 1 X."
 )
+TOKENS = st.sampled_from([*WORDS.split(), "", "\t", "\xa0", "\x0b", "\u2028"])
 LINES = st.lists(TOKENS, max_size=12).map(lambda words: f" {' '.join(words)} ") | st.text(max_size=30)
 TEXTS = st.lists(LINES, max_size=4).map("\n".join)
 EDITS = [

@@ -23,7 +23,8 @@ from gpt2lab.evaluate.tasks.wikitext import LM_EVAL, WikiText2, WikiText103, art
 from gpt2lab.tokens.bpe import gpt2_tokenizer
 
 WIKI = "".join(
-    f' \n = Town {n} = \n \n Town {n} is a well @-@ known place , and the <unk> \'s " big " house is there ( 1 @,@ 20{n}'
+    f' \n = Town {n} = \n \n Town {n} is a well @-@ known place , and the <unk> \'s " big " house'
+    f" is there ( 1 @,@ 20{n}"
     " people ) . \n = = The past = = \n An attached-hyphen makes this line verbatim . \n"
     for n in range(4)
 )

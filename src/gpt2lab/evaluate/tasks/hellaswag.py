@@ -41,15 +41,18 @@ class HellaSwag(MultipleChoice):
         """Four pairs a story."""
         questions = []
         for number, item in enumerate(found.items, 1):
-            context, endings = item.ctx, list(item.endings)
-            if self.prompt == "activity":
-                context = _without_marks(f"{item.activity_label}: {item.ctx_a} {item.ctx_b.capitalize()}")
-                endings = list(map(_without_marks, endings))
-            choices = [(context, f" {ending}") for ending in endings]
-            lengths = [len(tokenizer.encode(f" {each}")) if self.norm == "tokens" else len(each) for each in endings]
+            choices = self.choices(item)
+            lengths = [len(tokenizer.encode(end)) if self.norm == "tokens" else len(end) - 1 for _, end in choices]
             text = f"{item.ctx} {item.endings[item.answer]}"
             questions.append(choice_question(tokenizer, str(number), choices, item.answer, lengths, text, "lm-eval"))
         return check_lengths(questions, context_length)
+
+    def choices(self, item: HellaSwagItem) -> list[tuple[str, str]]:
+        """The context and, with a space before it, each ending."""
+        if self.prompt == "context":
+            return [(item.ctx, f" {ending}") for ending in item.endings]
+        context = _without_marks(f"{item.activity_label}: {item.ctx_a} {item.ctx_b.capitalize()}")
+        return [(context, f" {_without_marks(ending)}") for ending in item.endings]
 
     def offered(self, item: HellaSwagItem) -> Sequence[str]:
         """What there is to choose from."""

@@ -9,7 +9,7 @@ from gpt2lab.datasets.evaluation_sets import EvaluationSet
 from gpt2lab.evaluate.results import Row
 from gpt2lab.evaluate.scoring import BannedTokens, Pair, Scores
 from gpt2lab.evaluate.statistics import Metric, accuracy
-from gpt2lab.evaluate.tasks.task import Question
+from gpt2lab.evaluate.tasks.task import Question, UnfitModel
 from gpt2lab.evaluate.text_pairs import BorderRule, text_pair
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
@@ -77,14 +77,14 @@ class MultipleChoice:
 
 
 def check_lengths(questions: Sequence[Question], context_length: int) -> Sequence[Question]:
-    """The questions as they are. Raises BadInput, naming the item, where a continuation is longer than the context.
+    """The questions as they are. Raises UnfitModel, naming the item, where a continuation is longer than the context.
 
     Scored in parts it would be another question, and left out the set would be another set.
     """
     for question in questions:
         longest = max(len(pair.continuation) for pair in question.pairs)
         if longest > context_length:
-            raise BadInput(
+            raise UnfitModel(
                 f"item {question.name}: a continuation of {longest:,} tokens can't be scored by a model with a context"
                 f" of {context_length:,}; take a model with a longer one, or leave the set out."
             )

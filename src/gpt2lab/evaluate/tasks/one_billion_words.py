@@ -42,7 +42,7 @@ class OneBillionWords(StreamTask):
     unit: Unit = "words+eos"
     bos: Literal["none", "eot"] = "none"
 
-    name: ClassVar[str] = "one_billion_words"
+    name: ClassVar[str] = "1bw"
     title: ClassVar[str] = "One Billion Word benchmark"
 
     def read(self, source: DataSource) -> EvaluationSet[str]:
@@ -54,7 +54,7 @@ class OneBillionWords(StreamTask):
         pieces, _ = self._pieces(found)
         if self.scope == "stream":
             bos = tokenizer.end_of_text if self.bos == "eot" else None
-            whole = Stream("one_billion_words", pieces)
+            whole = Stream("1bw", pieces)
             return window_questions(whole, tokenizer, context_length, self.stride, bos, self.unit)
         first = tokenizer.end_of_text if self.scope == "sentence+eot" else tokenizer.encode("\n")[0]
         streams = [Stream(f"sentence {number}", (piece,)) for number, piece in enumerate(pieces)]
@@ -63,7 +63,7 @@ class OneBillionWords(StreamTask):
     def facts(self, found: EvaluationSet[str], tokenizer: ByteLevelBPE) -> dict[str, Any]:
         """Units, tokens, bytes, sentences kept verbatim."""
         pieces, detokenized = self._pieces(found)
-        return stream_facts([Stream("one_billion_words", pieces)], tokenizer, self.unit, detokenized)
+        return stream_facts([Stream("1bw", pieces)], tokenizer, self.unit, detokenized)
 
     def _pieces(self, found: EvaluationSet[str]) -> tuple[tuple[Piece, ...], list[Detokenized]]:
         text = "".join(f"{sentence}\n" for sentence in found.items)
@@ -79,10 +79,10 @@ class OneBillionWords(StreamTask):
 
 
 PAPER = {
-    "one_billion_words": OneBillionWords(),
-    "one_billion_words-none": OneBillionWords(detokenizer="none"),
+    "1bw": OneBillionWords(),
+    "1bw-none": OneBillionWords(detokenizer="none"),
 }
 FAST = {
-    "one_billion_words": OneBillionWords(stride=FAST_STRIDE),
-    "one_billion_words-none": OneBillionWords(detokenizer="none", stride=FAST_STRIDE),
+    "1bw": OneBillionWords(stride=FAST_STRIDE),
+    "1bw-none": OneBillionWords(detokenizer="none", stride=FAST_STRIDE),
 }

@@ -1,18 +1,21 @@
 """Which tasks there are: suites by protocol, and options given by name."""
 
 import importlib
+import re
 import types
 import typing
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from gpt2lab.base.errors import BadOption
+from gpt2lab.evaluate.results import ProtocolName, Suite
+from gpt2lab.evaluate.tasks.own_items import OwnChoices, OwnCloze
+from gpt2lab.evaluate.tasks.own_text import OwnText
 from gpt2lab.evaluate.tasks.task import Task
 
-Suite = Literal["table3", "choices", "all"]
-ProtocolName = Literal["paper", "fast", "lm-eval"]
-
+_NOT_IN_LABELS = re.compile(r"[^\w-]+")
 _MODULES: dict[Suite, tuple[str, ...]] = {
     "table3": ("lambada", "cbt", "wikitext", "ptb", "enwik8", "text8", "one_billion_words"),
     "choices": ("winograd", "hellaswag", "piqa", "arc", "winogrande", "boolq"),
@@ -21,14 +24,31 @@ _MODULES["all"] = (*_MODULES["table3"], *_MODULES["choices"])
 
 
 def tasks_of(suite: Suite, protocol: ProtocolName) -> dict[str, Task]:
-    """The tasks of a suite by their labels. A module has PAPER, and FAST or LM_EVAL where these differ or exist."""
+    """The tasks of a suite by their labels.
+
+    A module has PAPER (sets that the paper lacks have LM_EVAL alone, which then is their protocol), FAST where that
+    differs, LM_EVAL where the harness has the set.
+    """
     tasks: dict[str, Task] = {}
     for name in _MODULES[suite]:
-        module = importlib.import_module(f"gpt2lab.evaluate.tasks.{name}")
+        of = vars(importlib.import_module(f"gpt2lab.evaluate.tasks.{name}"))
         if protocol == "lm-eval":
-            tasks |= getattr(module, "LM_EVAL", {})
+            tasks |= of.get("LM_EVAL", {})
         else:
-            tasks |= getattr(module, "FAST", module.PAPER) if protocol == "fast" else module.PAPER
+            paper = of["PAPER"] if "PAPER" in of else of["LM_EVAL"]
+            tasks |= of.get("FAST", paper) if protocol == "fast" else paper
+    return tasks
+
+
+def own_tasks(texts: Sequence[Path], clozes: Sequence[Path], choices: Sequence[Path]) -> dict[str, Task]:
+    """Tasks of a user's own files, each by its file's name. Raises BadOption where two have the same."""
+    tasks: dict[str, Task] = {}
+    kinds = ((OwnText, texts), (OwnCloze, clozes), (OwnChoices, choices))
+    for kind, file in [(kind, file) for kind, files in kinds for file in files]:
+        label = _NOT_IN_LABELS.sub("-", file.name)
+        if label in tasks:
+            raise BadOption(f"{file}: another file of this name is given; rename one.")
+        tasks[label] = kind(file=file)
     return tasks
 
 

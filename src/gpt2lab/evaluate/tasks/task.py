@@ -8,12 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from gpt2lab.base.errors import BadInput
 from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
 from gpt2lab.evaluate.results import Row
 from gpt2lab.evaluate.scoring import BannedTokens, Pair, Scores
 from gpt2lab.evaluate.statistics import Metric
 from gpt2lab.generate.language_model import LanguageModel
 from gpt2lab.tokens.bpe import ByteLevelBPE
+
+
+class UnfitModel(BadInput):
+    """A model can't be asked a set's questions at all: its context is too short for one of them."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,106 @@
+"""A task's rows: written as they are scored, kept over a kill, of one model and one protocol only."""
+
+import copy
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from gpt2lab.base.errors import BadInput, BadOption
+from gpt2lab.checkpoints.model_folder import save_model_folder
+from gpt2lab.datasets.evaluation_sets import DataSource
+from gpt2lab.evaluate.results import read_rows
+from gpt2lab.evaluate.run import identify_model, run_task
+from gpt2lab.evaluate.tasks.own_items import OwnChoices
+from gpt2lab.evaluate.tasks.own_text import OwnText
+from gpt2lab.generate.language_model import LanguageModel
+
+SOURCE = DataSource()
+
+
+@pytest.fixture
+def choices_file(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    items = [{"context": f"The cat number {n}", "choices": [" sleeps", " sings."], "answer": n % 2} for n in range(30)]
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    return path
+
+
+def run(model, path, out, **options):
+    return run_task(model, identify_model("mine", model), "mine", OwnChoices(file=path, **options), SOURCE, out)
+
+
+def test_rows_are_in_the_sets_order_and_the_result_says_what_they_depend_on(small_model, choices_file, tmp_path):
+    result = run(small_model, choices_file, tmp_path / "out")
+    rows = read_rows(tmp_path / "out", "mine")
+    assert [row["item"] for row in rows] == [str(n) for n in range(1, 31)]
+    (accuracy, _) = result.metrics
+    assert accuracy.value == pytest.approx(sum(row["accuracy"] for row in rows) / 30)
+    assert result.identity.files[0].sha256
+    assert len(result.identity.code_sha256) == len(result.identity.model.weights_sha256) == 64
+    assert not list((tmp_path / "out" / "items").glob("*.partial*"))
+
+
+def test_a_half_written_row_is_dropped_and_the_others_are_kept(small_model, choices_file, tmp_path, capsys):
+    out = tmp_path / "out"
+    run(small_model, choices_file, out)
+    whole = out / "items" / "mine.jsonl"
+    lines = whole.read_bytes().splitlines(keepends=True)
+    marked = json.loads(lines[0]) | {"mark": "of the killed run"}
+    (out / "items" / "mine.partial.jsonl").write_bytes(json.dumps(marked).encode() + b"\n" + lines[1] + lines[2][:40])
+    whole.unlink()
+    run(small_model, choices_file, out)
+    assert "2 of 30 items were scored before" in capsys.readouterr().err
+    rows = read_rows(out, "mine")
+    assert rows[0]["mark"] == "of the killed run"
+    assert rows[1:] == [json.loads(line) for line in lines[1:]]
+
+
+def test_changed_items_are_scored_anew(small_model, choices_file, tmp_path, capsys):
+    run(small_model, choices_file, tmp_path / "out")
+    choices_file.write_text(choices_file.read_text().replace("The cat", "The dog"))
+    run(small_model, choices_file, tmp_path / "out")
+    assert "scored anew" in capsys.readouterr().err
+
+
+def test_results_of_another_model_are_not_overwritten(small_model, choices_file, tmp_path):
+    run(small_model, choices_file, tmp_path / "out")
+    before = (tmp_path / "out" / "items" / "mine.jsonl").read_bytes()
+    network = copy.deepcopy(small_model.network)
+    with torch.no_grad():
+        network.wte.weight[0, 0] += 1
+    with pytest.raises(BadOption, match="another model"):
+        run(LanguageModel(network, small_model.tokenizer), choices_file, tmp_path / "out")
+    assert (tmp_path / "out" / "items" / "mine.jsonl").read_bytes() == before
+
+
+def test_a_set_without_items_is_told(small_model, tmp_path):
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(BadInput, match=r"empty\.jsonl"):
+        run(small_model, tmp_path / "empty.jsonl", None)
+
+
+def test_a_killed_evaluation_goes_on_and_gives_the_same_bits(small_model, sentences, tmp_path):
+    save_model_folder(tmp_path / "model", small_model.network, small_model.tokenizer, {})
+    text = tmp_path / "mine.txt"
+    text.write_text("\n".join(sentences[:8]))
+    command = [sys.executable, "-m", "gpt2lab", "evaluate", tmp_path / "model", "--text", text]
+    command += ["--set", "mine-txt.stride=1", "--out", tmp_path / "out"]
+    partial = tmp_path / "out" / "items" / "mine-txt.partial.jsonl"
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while process.poll() is None and not (partial.exists() and partial.stat().st_size):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = partial.read_bytes().count(b"\n")
+    assert kept
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"{kept:,} of " in ended.stderr
+    rows = read_rows(tmp_path / "out", "mine-txt")
+    task = OwnText(file=text, stride=1)
+    run_task(small_model, identify_model("x", small_model), "mine-txt", task, SOURCE, tmp_path / "other")
+    assert rows == read_rows(tmp_path / "other", "mine-txt")
