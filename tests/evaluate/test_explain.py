@@ -16,7 +16,7 @@ from gpt2lab.evaluate.tasks.piqa import Piqa
 @pytest.fixture
 def passages(tmp_path, sentences):
     """A few passages in LAMBADA's format, and no others."""
-    lines = [document.splitlines()[0].split(".")[0] for document in sentences[:6]]
+    lines = [document.splitlines()[0].split(".")[0] for document in sentences[:3]]
     folder = tmp_path / "data" / "lambada"
     folder.mkdir(parents=True)
     (folder / "lambada_test.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
@@ -27,14 +27,14 @@ def passages(tmp_path, sentences):
 def explained(small_model, passages, tmp_path):
     identity = identify_model("small", small_model)
 
-    def run(identity=identity):
-        return explain(small_model, identity, {"lambada": Lambada()}, passages, tmp_path / "out")
+    def run(identity=identity, out=tmp_path / "out", limit=None):
+        return explain(small_model, identity, {"lambada": Lambada()}, passages, out, limit)
 
     return run, identity
 
 
 def test_each_figure_finds_the_nearest_protocol(explained, tmp_path):
-    run, _identity = explained
+    run, _ = explained
     (one,) = run()
     assert (one.label, one.size, one.is_that_size) == ("lambada", "117M", False)
     by_options = {json.dumps(trial.options): trial for trial in one.trials}
@@ -64,7 +64,7 @@ def test_each_figure_finds_the_nearest_protocol(explained, tmp_path):
 
 def test_a_model_of_a_published_size_is_taken_at_its_word(explained):
     run, identity = explained
-    (one,) = run(replace(identity, parameters=1_557_611_200))
+    (one,) = run(replace(identity, parameters=1_557_611_200), None, limit=1)
     assert (one.size, one.is_that_size) == ("1542M", True)
     assert 0.5266 in {near.target.value for near in one.nearest}
     assert "this model is of another" not in explanation_text([one])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -121,7 +121,7 @@ def compare_metric(a: Metric, b: Metric, rows_a: Sequence[Row], rows_b: Sequence
     if not lower_is_better(name) or not with_rates:
         return _unpaired(a, b, f"the rows say nothing of each item's {name}")
     rows_a, rows_b = zip(*with_rates, strict=True)
-    units_a, units_b = (np.array([row.get(unit, 1) for row in rows], np.float64) for rows in (rows_a, rows_b))
+    units_a, units_b = (np.array([_units(row, unit) for row in rows], np.float64) for rows in (rows_a, rows_b))
     if not np.array_equal(units_a, units_b):
         return _unpaired(a, b, "the items have other units, as with another tokenizer or context length")
     nats_a, nats_b = (np.array([row["nats"] for row in rows], np.float64) for rows in (rows_a, rows_b))
@@ -202,8 +202,13 @@ _UNITS = {"bits_per_byte": "bytes", "byte_perplexity": "bytes", "token_perplexit
 
 
 def _has_rate(row: Row, unit: str) -> bool:
-    """Whether an item's part of a rate is known; an item that speaks of no units is one."""
-    return all(isinstance(part, int | float) for part in (row.get("nats"), row.get(unit, 1)))
+    """Whether an item's part of a rate is known."""
+    return all(isinstance(part, int | float) for part in (row.get("nats"), _units(row, unit)))
+
+
+def _units(row: Row, unit: str) -> Any:
+    """What an item stands for; one that speaks of no units is one."""
+    return row.get(unit, 1 if unit == "units" else None)
 
 
 def _paired_shares(name: str, right_a: Sequence[bool], right_b: Sequence[bool]) -> MetricComparison:

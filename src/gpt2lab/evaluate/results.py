@@ -112,7 +112,14 @@ def read_rows(out: Path, label: str) -> list[Row]:
     path = out / "items" / f"{label}.jsonl"
     if not path.is_file():
         raise BadInput(f"{path} is absent: the results' items are needed; evaluate again.")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            rows.append(json.loads(line))
+            rows[-1]["item"]
+        except (ValueError, TypeError, KeyError):
+            raise BadInput(f"{path}: line {number:,} is no row of results; remove the file and evaluate again.") from None
+    return rows
 
 
 def _suite(found: dict[str, Any]) -> SuiteResult:

@@ -115,8 +115,14 @@ def evaluation_text(result: SuiteResult) -> str:
 
 def _figures(result: SuiteResult, size: ModelSize) -> Iterator[_Figure]:
     for task in result.tasks:
-        for metric in task.metrics:
+        for metric in _main_metrics(task):
             yield _Figure(task, metric, paper_figure(task.label, metric.name, size))
+
+
+def _main_metrics(task: TaskResult) -> list[Metric]:
+    """All but bits per byte where the same losses are there as a perplexity: that stands with the task's facts."""
+    rates = [metric for metric in task.metrics if metric.name.endswith("perplexity")]
+    return [metric for metric in task.metrics if not rates or metric.name != "bits_per_byte"]
 
 
 def _figure_name(label: str, metric: str) -> str:
@@ -142,13 +148,15 @@ def _outcome(result: SuiteResult, size: ModelSize, figures: Sequence[_Figure]) -
     counts = {verdict: compared.count(verdict) for verdict in _VERDICTS if verdict in compared}
     if len(counts) == 1:
         (verdict,) = counts
-        return f"{who}: beside {of}, all {_counted(len(compared), 'figure')} {_VERDICTS[verdict][1]}."
+        many = len(compared) > 1
+        which = f"all {len(compared)} figures" if many else "its 1 figure"
+        return f"{who}: beside {of}, {which} {_VERDICTS[verdict][many]}."
     found = _listed([f"{count} {_VERDICTS[verdict][count != 1]}" for verdict, count in counts.items()])
     return f"{who}: beside {of}, of {_counted(len(compared), 'figure')} {found}."
 
 
 _VERDICTS = {
-    "as the paper": ("agrees within its error", "agree within their errors"),
+    "as the paper": ("does not differ by more than its error", "do not differ by more than their errors"),
     "better": ("is better", "are better"),
     "worse": ("is worse", "are worse"),
 }
@@ -275,8 +283,8 @@ def _measurement_table(report: Report, result: SuiteResult, size: ModelSize, fig
 def _pictures(report: Report, result: SuiteResult, others: Sequence[SuiteResult]) -> None:
     """Figures 1 and 4 of the paper: scores and perplexities over the size of the model."""
     runs = [result, *others]
-    panels_of = [_panel(task, metric, runs) for task in result.tasks for metric in task.metrics]
-    parts = [(name, part) for name, part in panels_of if part.curve or len(part.dots) > 1]
+    panels_of = [_panel(task, metric, runs) for task in result.tasks for metric in _main_metrics(task)]
+    parts = [(name, part) for name, part in panels_of if part.curve or len({x for x, _ in part.dots}) > 1]
     words = (
         "Small dots: the sizes of the paper; dashed: the best result before it; large dots: ours."
         if any(part.curve for _, part in parts)
@@ -315,7 +323,7 @@ def _metric_of(run: SuiteResult, label: str, name: str) -> Metric | None:
 
 def _runs_table(report: Report, result: SuiteResult, others: Sequence[SuiteResult]) -> None:
     runs = sorted([result, *others], key=lambda run: run.model.parameters)
-    keys = [(task.label, metric.name) for task in result.tasks for metric in task.metrics]
+    keys = [(task.label, metric.name) for task in result.tasks for metric in _main_metrics(task)]
     rows = []
     for label, name in keys:
         found = [_metric_of(run, label, name) for run in runs]
@@ -335,6 +343,11 @@ def _overlap_tables(report: Report, result: SuiteResult) -> None:
         ["set", "8-grams", "in training, %", "paper: in WebText, %", "items with any", "of items"],
         [_overlap_row(task, overlap) for task, overlap in found],
         "Overlap of the sets with the model's training documents",
+    )
+    report.paragraph(
+        "Every occurrence of an 8-gram within an item counts; those across the border of two items do not. The paper's"
+        " figure for LAMBADA is an average over passages. Training documents: "
+        f"{', '.join(dict.fromkeys(place for _, overlap in found for place in overlap.training))}."
     )
     report.table(
         ["figure", "all items", "without overlap", "difference", "items left"],
@@ -357,7 +370,7 @@ def _overlap_row(task: TaskResult, overlap: ItemOverlap) -> tuple[str | None, ..
 
 def _without_rows(task: TaskResult, overlap: ItemOverlap) -> Iterator[tuple[str | None, ...]]:
     without = {metric.name: metric for metric in overlap.metrics_without}
-    for metric in task.metrics:
+    for metric in _main_metrics(task):
         left = without.get(metric.name)
         yield (
             _figure_name(task.label, metric.name),
@@ -373,10 +386,9 @@ def _task_text(task: TaskResult) -> str:
     identity = task.identity
     lines = [task.protocol, "", f"task {identity.task}, version {identity.version}"]
     lines += [f"{name} = {_option_text(value)}" for name, value in identity.options.items()]
-    lines += ["", *(f"{name.replace('_', ' ')}: {_fact_text(value)}" for name, value in task.facts.items())]
+    lines += ["", *(f"{metric_words(metric.name)}: {metric_text(metric)}" for metric in task.metrics)]
+    lines += [f"{name.replace('_', ' ')}: {_fact_text(value)}" for name, value in task.facts.items()]
     lines += [f"items: {task.items:,}", f"scored tokens: {task.scored_tokens:,}", f"seconds: {task.seconds:,.1f}"]
-    if task.overlap is not None:
-        lines += ["", *(f"training documents: {place}" for place in task.overlap.training)]
     for file in identity.files:
         official = {True: "the published file", False: "not the published file", None: "no published hash is known"}
         lines += ["", f"{file.name}: {file.path}", f"sha256 {file.sha256} ({official[file.official]})"]
