@@ -60,6 +60,21 @@ def test_a_half_written_row_is_dropped_and_the_others_are_kept(small_model, choi
     assert rows[1:] == [json.loads(line) for line in lines[1:]]
 
 
+@pytest.mark.parametrize("of_the_whole", [True, False])
+def test_rows_that_are_lost_or_damaged_are_scored_again(small_model, choices_file, tmp_path, of_the_whole):
+    out = tmp_path / "out"
+    run(small_model, choices_file, out)
+    whole = out / "items" / "mine.jsonl"
+    lines = whole.read_bytes().splitlines(keepends=True)
+    if of_the_whole:
+        whole.write_bytes(b"".join(lines[:4] + lines[5:]))
+    else:
+        (out / "items" / "mine.partial.jsonl").write_bytes(b"".join([*lines[:4], b'{"item": \0\0\n', *lines[5:9]]))
+        whole.unlink()
+    run(small_model, choices_file, out)
+    assert whole.read_bytes() == b"".join(lines)
+
+
 def test_changed_items_are_scored_anew(small_model, choices_file, tmp_path, capsys):
     run(small_model, choices_file, tmp_path / "out")
     choices_file.write_text(choices_file.read_text().replace("The cat", "The dog"))

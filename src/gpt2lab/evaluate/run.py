@@ -203,7 +203,7 @@ class _KeptRows:
         if before is not None and before.model.weights_sha256 != prepared.identity.model.weights_sha256:
             raise BadOption(f"{out}: holds results of another model ({before.model.source}); name another folder.")
         if before == prepared.identity:
-            self._read()
+            self._read(prepared)
         else:
             if before is not None:
                 say(f"{self._label}: scored anew, for its options, data or code are not those of the rows on disk.")
@@ -220,18 +220,25 @@ class _KeptRows:
         except (KeyError, TypeError):
             return None
 
-    def _read(self) -> None:
+    def _read(self, prepared: PreparedTask) -> None:
         if self._whole.exists():
             self.rows = {row["item"]: row for row in read_rows(self._out, self._label)}
-            return
+            if all(question.name in self.rows for question in prepared.questions):
+                return
+            self._whole.replace(self._partial)  # someone took lines out of it
         if not self._partial.exists():
             return
         data = self._partial.read_bytes()
-        whole_lines = data[: data.rfind(b"\n") + 1]
-        self.rows = {row["item"]: row for row in map(json.loads, whole_lines.splitlines())}
-        if len(whole_lines) < len(data):  # killed in the middle of a line
+        self.rows, kept = {}, 0
+        for line in data.splitlines(keepends=True):
+            row = _row_of(line)
+            if row is None:  # killed in the middle of it; a row after it is scored again
+                break
+            self.rows[row["item"]] = row
+            kept += len(line)
+        if kept < len(data):
             with whole_file(self._partial) as handle:
-                handle.write(whole_lines)
+                handle.write(data[:kept])
 
     def add(self, row: Row) -> None:
         """Keep one more row."""
@@ -250,3 +257,12 @@ class _KeptRows:
         with whole_file(self._whole, "w") as handle:
             handle.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
         self._partial.unlink()
+
+
+def _row_of(line: bytes) -> Row | None:
+    """The row of a whole line; None where it is none."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if line.endswith(b"\n") and isinstance(row, dict) and "item" in row else None
