@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from gpt2lab.evaluate.run import identify_model, run_task
 from gpt2lab.evaluate.tasks.own_items import OwnChoices
 from gpt2lab.evaluate.tasks.own_text import OwnText
 from gpt2lab.generate.language_model import LanguageModel
+from gpt2lab.model.gpt2 import GPT2
 
 SOURCE = DataSource()
 
@@ -91,6 +93,20 @@ def test_results_of_another_model_are_not_overwritten(small_model, choices_file,
     with pytest.raises(BadOption, match="another model"):
         run(LanguageModel(network, small_model.tokenizer), choices_file, tmp_path / "out")
     assert (tmp_path / "out" / "items" / "mine.jsonl").read_bytes() == before
+
+
+def test_rows_are_kept_when_the_same_file_lies_elsewhere(small_model, choices_file, tmp_path, capsys):
+    run(small_model, choices_file, tmp_path / "out")
+    (tmp_path / "moved").mkdir()
+    run(small_model, choices_file.rename(tmp_path / "moved" / "mine.jsonl"), tmp_path / "out")
+    assert "30 of 30 items were scored before" in capsys.readouterr().err
+
+
+def test_the_same_tensors_with_other_heads_are_another_model(small_model):
+    network = GPT2(replace(small_model.network.config, n_head=2))
+    network.load_state_dict(small_model.network.state_dict())
+    other = identify_model("mine", LanguageModel(network, small_model.tokenizer))
+    assert other.weights_sha256 != identify_model("mine", small_model).weights_sha256
 
 
 def test_a_set_without_items_is_told(small_model, tmp_path):

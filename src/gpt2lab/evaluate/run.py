@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,9 @@ class PreparedTask:
 
 
 def identify_model(source: str, model: LanguageModel) -> ModelIdentity:
-    """What a model is: SHA-256 over the names and bytes of its tensors, in order of names."""
-    digest = hashlib.sha256()
+    """What a model is: SHA-256 over its shape, and over the names and bytes of its tensors, in order of names."""
+    # Heads and activation are in no tensor, and yet change every score.
+    digest = hashlib.sha256(json.dumps(asdict(model.network.config)).encode())
     for name, tensor in sorted(model.network.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
@@ -202,7 +203,7 @@ class _KeptRows:
         before = self._before()
         if before is not None and before.model.weights_sha256 != prepared.identity.model.weights_sha256:
             raise BadOption(f"{out}: holds results of another model ({before.model.source}); name another folder.")
-        if before == prepared.identity:
+        if before is not None and _without_places(before) == _without_places(prepared.identity):
             self._read(prepared)
         else:
             if before is not None:
@@ -257,6 +258,16 @@ class _KeptRows:
         with whole_file(self._whole, "w") as handle:
             handle.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
         self._partial.unlink()
+
+
+def _without_places(identity: TaskIdentity) -> TaskIdentity:
+    """An identity without the paths by which model and files were named: the same ones may lie elsewhere now."""
+    return replace(
+        identity,
+        options={name: value for name, value in identity.options.items() if name != "file"},
+        files=tuple(replace(file, path="") for file in identity.files),
+        model=replace(identity.model, source=""),
+    )
 
 
 def _row_of(line: bytes) -> Row | None:
