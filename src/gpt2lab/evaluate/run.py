@@ -49,9 +49,12 @@ class PreparedTask:
 
 
 def identify_model(source: str, model: LanguageModel) -> ModelIdentity:
-    """What a model is: SHA-256 over its shape, and over the names and bytes of its tensors, in order of names."""
-    # Heads and activation are in no tensor, and yet change every score.
-    digest = hashlib.sha256(json.dumps(asdict(model.network.config)).encode())
+    """What a model is: SHA-256 over the names and bytes of its tensors, in order of names, and what else it computes by.
+
+    That is what its configuration says and no tensor shows: heads, activation, the layer norms' epsilon.
+    """
+    config = model.network.config
+    digest = hashlib.sha256(f"{config.n_head} {config.activation_function} {config.layer_norm_epsilon}\n".encode())
     for name, tensor in sorted(model.network.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
