@@ -92,6 +92,9 @@ def test_results_of_another_model_are_not_overwritten(small_model, choices_file,
         network.wte.weight[0, 0] += 1
     with pytest.raises(BadOption, match="another model"):
         run(LanguageModel(network, small_model.tokenizer), choices_file, tmp_path / "out")
+    other = LanguageModel(network, small_model.tokenizer)
+    with pytest.raises(BadOption, match="another model"):  # for another task, too: results.json is one model's
+        run_task(other, identify_model("x", other), "else", OwnChoices(file=choices_file), SOURCE, tmp_path / "out")
     assert (tmp_path / "out" / "items" / "mine.jsonl").read_bytes() == before
 
 

@@ -155,6 +155,10 @@ def _compare_task(folder_a: Path, folder_b: Path, a: TaskResult, b: TaskResult) 
     if left_out:
         notes.append(f"{left_out:,} items that one run alone has are left out")
     metrics_b = {metric.name: metric for metric in b.metrics}
+    if a.identity.model.tokenizer_sha256 != b.identity.model.tokenizer_sha256:
+        of_tokens = [metric.name for metric in a.metrics if _is_per_token(a, metric.name)]
+        notes += [f"{metric_words(name)} is not compared: the models have other tokens" for name in of_tokens]
+        metrics_b = {name: metric for name, metric in metrics_b.items() if name not in of_tokens}
     return TaskComparison(
         a.label,
         a.title,
@@ -165,6 +169,10 @@ def _compare_task(folder_a: Path, folder_b: Path, a: TaskResult, b: TaskResult) 
         ),
         notes=tuple(notes),
     )
+
+
+def _is_per_token(task: TaskResult, metric: str) -> bool:
+    return metric == "token_perplexity" or (metric == "perplexity" and task.identity.options.get("unit") == "bpe")
 
 
 def _folder(out: Path) -> Path:

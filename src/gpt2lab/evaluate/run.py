@@ -203,9 +203,10 @@ class _KeptRows:
         self._flushed = 0.0
         self.rows: dict[str, Row] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        before = self._before()
-        if before is not None and before.model.weights_sha256 != prepared.identity.model.weights_sha256:
-            raise BadOption(f"{out}: holds results of another model ({before.model.source}); name another folder.")
+        before = _identity_in(self._identity_file)
+        for there in map(_identity_in, sorted(folder.glob("*.json"))):
+            if there is not None and there.model.weights_sha256 != prepared.identity.model.weights_sha256:
+                raise BadOption(f"{out}: holds results of another model ({there.model.source}); name another folder.")
         if before is not None and _without_places(before) == _without_places(prepared.identity):
             self._read(prepared)
         else:
@@ -215,14 +216,6 @@ class _KeptRows:
             self._whole.unlink(missing_ok=True)
             write_json(self._identity_file, asdict(prepared.identity))
         self._handle = self._partial.open("a", encoding="utf-8") if not self._whole.exists() else None
-
-    def _before(self) -> TaskIdentity | None:
-        if not self._identity_file.exists():
-            return None
-        try:
-            return task_identity(read_json(self._identity_file))
-        except (KeyError, TypeError):
-            return None
 
     def _read(self, prepared: PreparedTask) -> None:
         if self._whole.exists():
@@ -261,6 +254,16 @@ class _KeptRows:
         with whole_file(self._whole, "w") as handle:
             handle.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
         self._partial.unlink()
+
+
+def _identity_in(file: Path) -> TaskIdentity | None:
+    """The identity in a file; None where there is none that can be read."""
+    if not file.exists():
+        return None
+    try:
+        return task_identity(read_json(file))
+    except (BadInput, KeyError, TypeError):
+        return None
 
 
 def _without_places(identity: TaskIdentity) -> TaskIdentity:
