@@ -119,6 +119,14 @@ def test_other_units_are_not_paired(compared):
     assert "units" in metric.why_not_paired
 
 
+def test_what_is_counted_a_token_is_not_compared_between_tokenizers(compared):
+    rows = rates([30, 31, 29, 33])
+    other = {"model": replace(MODEL, tokenizer_sha256="e" * 64), "options": {"unit": "bpe"}}
+    task = compared(rows, rows, label="ptb", a={"options": {"unit": "bpe"}}, b=other)
+    assert task.metrics == ()
+    assert "perplexity is not compared: the models have other tokens" in task.notes
+
+
 def test_a_metric_that_rows_say_nothing_of_is_compared_by_its_errors(tmp_path):
     for name, least in (("a", 20.0), ("b", 26.0)):
         write_run(tmp_path / name, {"ptb": rates([least + number % 7 for number in range(40)])})

@@ -7,7 +7,7 @@ import pytest
 
 from gpt2lab.base.errors import BadOption
 from gpt2lab.datasets.evaluation_sets import DataSource
-from gpt2lab.evaluate.explain import explain, explanation_text
+from gpt2lab.evaluate.explain import explain, explanation_text, variant_tasks
 from gpt2lab.evaluate.run import identify_model
 from gpt2lab.evaluate.tasks.lambada import Lambada
 from gpt2lab.evaluate.tasks.piqa import Piqa
@@ -68,6 +68,13 @@ def test_a_model_of_a_published_size_is_taken_at_its_word(explained):
     assert (one.size, one.is_that_size) == ("1542M", True)
     assert 0.5266 in {near.target.value for near in one.nearest}
     assert "this model is of another" not in explanation_text([one])
+
+
+def test_options_that_do_not_go_with_the_tasks_own_are_left_out_and_said(capsys):
+    variants = variant_tasks("lambada", Lambada(match="last_token"))
+    assert all(task.filter_at != "whole word beam" for _, task in variants)
+    assert len(variants) > 10
+    assert "filter_at=whole word beam: left out" in capsys.readouterr().err
 
 
 def test_a_set_that_nobody_published_is_refused(small_model, passages):

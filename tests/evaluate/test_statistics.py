@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpt2lab.evaluate.comparison import compare_metric
-from gpt2lab.evaluate.statistics import bits_per, perplexity, ratio
+from gpt2lab.evaluate.statistics import accuracy, bits_per, perplexity, ratio
 
 
 @pytest.mark.parametrize("items", [2, 3, 5, 20])
@@ -41,3 +41,4 @@ def test_a_text_that_hardly_has_such_units_has_a_perplexity_that_can_be_written(
 
 def test_one_item_has_no_error():
     assert bits_per("bits_per_byte", [math.log(2)], [1]).standard_error is None
+    assert accuracy("accuracy", [True]).standard_error is None

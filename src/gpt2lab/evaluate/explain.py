@@ -259,10 +259,17 @@ def explain(
 
 
 def variant_tasks(name: str, task: Task) -> list[tuple[Variant, Task]]:
-    """A set's variants as tasks, each once: two that come to the same under the task's own options are one."""
+    """A set's variants as tasks, each once: two that come to the same under the task's own options are one.
+
+    Those that can't be had with these options are left out, and said.
+    """
     changed: list[tuple[Variant, Task]] = []
     for variant in VARIANTS[name]:
-        other: Task = replace(task, **variant.options)  # type: ignore[type-var]
+        try:
+            other: Task = replace(task, **variant.options)  # type: ignore[type-var]
+        except BadOption as error:
+            say(f"{name}, {_options_text(variant.options)}: left out: {error}")
+            continue
         if all(other != one for _, one in changed):
             changed.append((variant, other))
     return changed

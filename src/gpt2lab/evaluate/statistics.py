@@ -21,7 +21,10 @@ _MOST_NATS = 700.0
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure over `items` items, with its standard error and its 95 % interval (None where there is one item)."""
+    """A figure over `items` items, with its standard error and its 95 % interval (None where they are not known).
+
+    Of one item there is no error; a share has an interval even so.
+    """
 
     name: str
     value: float
@@ -37,9 +40,8 @@ def accuracy(name: str, correct: Sequence[bool]) -> Metric:
     share = sum(correct) / n
     centre = (share + _Z95**2 / (2 * n)) / (1 + _Z95**2 / n)
     reach = _Z95 / (1 + _Z95**2 / n) * math.sqrt(share * (1 - share) / n + _Z95**2 / (4 * n * n))
-    return Metric(
-        name, share, math.sqrt(share * (1 - share) / n), max(0.0, centre - reach), min(1.0, centre + reach), n
-    )
+    error = math.sqrt(share * (1 - share) / n) if n > 1 else None
+    return Metric(name, share, error, max(0.0, centre - reach), min(1.0, centre + reach), n)
 
 
 def perplexity(name: str, nats: Sequence[float], units: Sequence[float]) -> Metric:

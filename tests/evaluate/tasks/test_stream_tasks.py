@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from gpt2lab.evaluate.tasks.stream import windows
 from gpt2lab.evaluate.tasks.text8 import Text8, join_digits, spell_digits
 from gpt2lab.evaluate.tasks.wikitext import LM_EVAL, WikiText2, WikiText103, articles
 from gpt2lab.tokens.bpe import gpt2_tokenizer
+from gpt2lab.webtext.overlap.grams import normalise
 
 WIKI = "".join(
     f' \n = Town {n} = \n \n Town {n} is a well @-@ known place , and the <unk> \'s " big " house'
@@ -122,12 +124,24 @@ def test_a_windows_units_are_those_of_its_own_lines(small_tokenizer):
     assert questions[1].facts["units"] > 2.5 * questions[-2].facts["units"]
 
 
-def test_the_text_of_the_questions_is_what_the_model_predicts(small_tokenizer):
-    task = WikiText2(stride=5, bos="eot")
-    questions = task.questions(EvaluationSet((WIKI,), ()), small_tokenizer, 32)
-    shown = "".join(question.text for question in questions)
-    assert shown.startswith('\n= Town 0 =\n\nTown 0 is a well-known place, and the <unk>\'s "big" house')
+@pytest.mark.parametrize("stride", [1, 3, 32])
+def test_each_8_gram_of_a_stream_is_in_the_text_of_one_window(small_tokenizer, stride):
+    """So that the overlap with training documents is that of the set, at whatever stride."""
+    text = "\n".join(f"Zwölf {n} Boxkämpfer—jagen_Viktor{n} quer über den grossen “Sylter” Deich." for n in range(9))
+    questions = OwnText(Path("mine.txt"), stride=stride).questions(EvaluationSet((text,), ()), small_tokenizer, 32)
+    found = [gram for question in questions for gram in grams(question.text)]
+    assert found == grams(text)
+
+
+def test_windows_are_of_the_text_as_it_is_shown_and_named_by_their_tokens(small_tokenizer):
+    questions = WikiText2(stride=5, bos="eot").questions(EvaluationSet((WIKI,), ()), small_tokenizer, 32)
+    assert questions[0].text.startswith("Town 0 =\n\nTown 0 is a well-known")
     assert questions[1].name == f"{questions[1].facts['start']}-{questions[2].facts['start'] - 1}"
+
+
+def grams(text: str) -> list[tuple[str, ...]]:
+    words = normalise(text).split()
+    return [tuple(words[n : n + 8]) for n in range(len(words) - 7)]
 
 
 def test_lm_evals_units_count_the_empty_strings_of_its_split(small_model):
@@ -197,6 +211,11 @@ def test_sentences_of_the_one_billion_words_are_read_in_a_stream_or_alone(small_
             first if first != 10 else small_tokenizer.encode("\n")[0]
         }
         assert all(q.text.endswith(" go.\n") or detokenizer != "roundtrip" for q in alone)
+
+
+def test_a_start_of_the_stream_does_not_go_with_sentences_alone():
+    with pytest.raises(BadOption, match="bos"):
+        OneBillionWords(scope="sentence+newline", bos="eot")
 
 
 def test_bytes_of_a_character_cut_in_two_are_scored_as_they_are(small_tokenizer, tmp_path):

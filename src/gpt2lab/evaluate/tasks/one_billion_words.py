@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from gpt2lab.base.errors import BadOption
 from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
 from gpt2lab.datasets.one_billion_words import read_one_billion_words
 from gpt2lab.evaluate.detokenizers import one_billion_words as detokenizers
@@ -44,6 +45,12 @@ class OneBillionWords(StreamTask):
 
     name: ClassVar[str] = "1bw"
     title: ClassVar[str] = "One Billion Word benchmark"
+
+    def __post_init__(self) -> None:
+        if self.bos != "none" and self.scope != "stream":
+            raise BadOption(
+                f"1bw: bos={self.bos} goes with scope=stream; {self.scope} says what comes before a sentence."
+            )
 
     def read(self, source: DataSource) -> EvaluationSet[str]:
         """The sentences."""

@@ -29,6 +29,8 @@ PAPER_STRIDE = 32
 FAST_STRIDE = 1024
 _UNIT_PARTS = 1024
 _WHITE_SPACE = re.compile(r"\s+")
+_WORD = re.compile(r"[^\W_]+")  # as the overlap with training documents counts them
+_WORDS_BEFORE = 7
 
 Unit = Literal["words+eos", "words", "bpe", "bytes", "lm-eval-words"]
 
@@ -111,19 +113,26 @@ def whole_piece(original: str, shown: str, unit: Unit) -> tuple[Piece, ...]:
 def window_questions(
     stream: Stream, tokenizer: ByteLevelBPE, context_length: int, stride: int, bos: int | None, unit: Unit
 ) -> list[Question]:
-    """A question a window. Without `bos` (`<|endoftext|>`) the first token is only read; its units go to window 1."""
+    """A question a window. Without `bos` (`<|endoftext|>`) the first token is only read; its units go to window 1.
+
+    A question's text is that of the words which begin among its new tokens (in window 1, of all), after the seven words
+    before them: each 8-gram of the stream is so in one text, wherever windows end.
+    """
     ids = _ids(stream, tokenizer, bos)
     lengths = np.array([len(token) for token in tokenizer.token_bytes], np.int64)
-    units, original_bytes = _spread(stream, np.cumsum(lengths[ids]), unit)
+    token_ends = np.cumsum(lengths[ids])
+    units, original_bytes = _spread(stream, token_ends, unit)
     before = 0 if bos is None else 1
     questions = []
     given = 0
-    for start, new, end in windows(len(ids), context_length, stride):
+    places = list(windows(len(ids), context_length, stride))
+    texts = _texts_of_parts(_as_bytes(stream.shown), token_ends[[end - 1 for _, _, end in places]])
+    for (start, new, end), text in zip(places, texts, strict=True):
         questions.append(
             Question(
                 name=f"{new - before}-{end - before - 1}",
                 pairs=(Pair(ids[start:new], ids[new:end]),),
-                text=tokenizer.decode(ids[new:end].tolist()),
+                text=text,
                 facts={
                     "start": new - before,
                     "tokens": end - new,
@@ -134,6 +143,19 @@ def window_questions(
         )
         given = end
     return questions
+
+
+def _texts_of_parts(content: bytes, ends: npt.NDArray[np.int64]) -> list[str]:
+    """Of each part of a text (that ends at a byte): the words that begin in it, with the seven before them."""
+    text = content.decode("utf-8", "ignore")
+    # A byte that goes on with a character begins none.
+    characters = np.cumsum((np.frombuffer(content, np.uint8) & 0xC0) != 0x80)[ends - 1]
+    starts, word_ends = np.array([word.span() for word in _WORD.finditer(text)], np.int64).reshape(-1, 2).T
+    words = np.searchsorted(starts, characters).tolist()  # that begin before the end of each part
+    return [
+        text[starts[max(0, first - _WORDS_BEFORE)] : word_ends[last - 1]] if last > first else ""
+        for first, last in zip([0, *words[:-1]], words, strict=True)
+    ]
 
 
 def stream_question(
