@@ -65,7 +65,24 @@ def evaluate_verb() -> Callable[..., None]:
         if documents is not None:
             if suite or tasks or text or cloze or choices:
                 raise BadOption("give documents, or tasks (--suite, --text, --cloze, --choices): not both at once.")
+            of_tasks = {
+                "--set": set,
+                "--data": data,
+                "--fetch": fetch,
+                "--allow-changed-data": allow_changed_data,
+                "--training": training,
+                "--beside": beside,
+                "--limit": limit is not None,
+                "--predict": predict,
+                "--explain": explain,
+            }
+            if unused := [name for name, value in of_tasks.items() if value]:
+                raise BadOption(f"{' '.join(unused)}: only with tasks (--suite, --text, --cloze, --choices).")
             return _evaluate_documents(model, documents, out, held_out_share, cloze_items, json)
+        if held_out_share is not None:
+            raise BadOption("--held-out-share: only with a folder of documents.")
+        if predict and explain:
+            raise BadOption("--predict and --explain: give one of them; --predict tells the time without --explain.")
         from gpt2lab.datasets.evaluation_sets import DataSource
         from gpt2lab.evaluate.results import read_results
         from gpt2lab.evaluate.tasks.registry import chosen_tasks, own_tasks, tasks_of, with_options

@@ -279,7 +279,8 @@ def _signs(blocks: int) -> Numbers:
 
 def _from_nats(name: str, rates: Numbers) -> Numbers:
     """Nats per unit in a metric's own units."""
-    return exp_nats(rates) if name.endswith("perplexity") else rates / math.log(2)
+    converted: Numbers = exp_nats(rates) if name.endswith("perplexity") else rates / math.log(2)
+    return converted
 
 
 def _interval(value: float, resampled: Numbers, blocks: int) -> Interval:

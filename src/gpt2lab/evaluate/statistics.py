@@ -55,7 +55,8 @@ def perplexity(name: str, nats: Sequence[float], units: Sequence[float]) -> Metr
 
 def exp_nats(rates: Numbers) -> Numbers:
     """Perplexities of nats a unit; at most exp(700), about 1e304, so that none is infinite."""
-    return np.exp(np.minimum(rates, _MOST_NATS))
+    perplexities: Numbers = np.exp(np.minimum(rates, _MOST_NATS))
+    return perplexities
 
 
 def bits_per(name: str, nats: Sequence[float], units: Sequence[float]) -> Metric:
