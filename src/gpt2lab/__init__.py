@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gpt2lab.base import errors as errors
 
 if TYPE_CHECKING:
+    from gpt2lab.evaluate.results import ProtocolName, Suite, SuiteResult
     from gpt2lab.generate.language_model import LanguageModel
     from gpt2lab.pipelines.finetune import Finetuned
 
@@ -48,6 +49,33 @@ def finetune(
     found = finetune(model, places, Path(out), FinetuneOptions(**options), allow_change=allow_change)
     write_finetune_report(Path(out), found, str(model), "gpt2lab.finetune(...)")
     return found
+
+
+def evaluate_suite(
+    model: str | Path,
+    data: str | Path | None = None,
+    suite: "Suite" = "table3",
+    protocol: "ProtocolName" = "paper",
+    *,
+    tasks: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    out: str | Path | None = None,
+    training: Sequence[str | Path] = (),
+    limit: int | None = None,
+    fetch: bool = False,
+    allow_changed_data: bool = False,
+) -> "SuiteResult":
+    """Evaluate a model by the paper's tasks; the arguments are the options of `gpt2lab evaluate`."""
+    from gpt2lab.datasets.evaluation_sets import DataSource
+    from gpt2lab.evaluate.tasks.registry import chosen_tasks, tasks_of, with_options
+    from gpt2lab.pipelines.evaluation import evaluate_suite, prepare
+
+    chosen = with_options(chosen_tasks(tasks_of(suite, protocol), tasks), settings)
+    source = DataSource(Path(data) if data is not None else None, allow_changed_data, fetch)
+    evaluated = prepare(str(model), chosen, source, limit=limit, all_needed=bool(tasks))
+    where = Path(out) if out is not None else None
+    command, documents = "gpt2lab.evaluate_suite(...)", [Path(place) for place in training]
+    return evaluate_suite(evaluated, where, suite=suite, protocol=protocol, command=command, training=documents)
 
 
 def __getattr__(name: str) -> Any:

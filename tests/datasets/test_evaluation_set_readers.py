@@ -211,7 +211,7 @@ def test_hellaswag_items_have_four_endings_in_every_form(written, shared_data):
     assert read_hellaswag(source).items == (item,)
 
 
-def test_hellaswags_rows_are_recognised(shared_data):
+def test_hugging_faces_rows_of_hellaswag_are_the_makers_file_to_the_byte(shared_data):
     found = read_hellaswag(source_of(shared_data, "hellaswag"))
     assert (len(found.items), found.files[0].official) == (10_042, True)
 

@@ -58,6 +58,14 @@ def test_of_several_files_the_one_with_the_right_hash_wins(folder):
     assert DataSource(folder, allow_changed=True).file(WORDS).path == str(folder / "zz-words.txt")
 
 
+def test_a_damaged_file_is_named_unless_there_is_a_whole_one(folder):
+    (folder / "a-words.txt.gz").write_bytes(gzip.compress(CONTENT)[:-9])
+    with pytest.raises(BadInput, match=r"a-words\.txt\.gz: can't be read to its end"):
+        DataSource(folder).file(WORDS)
+    (folder / "b-words.txt").write_bytes(CONTENT)
+    assert DataSource(folder).file(WORDS).official
+
+
 def test_a_wrong_hash_is_named_and_refused_unless_allowed(folder):
     changed = folder / "any" / "Words" / "test.txt"
     changed.write_bytes(b"one\n")
@@ -99,7 +107,10 @@ def test_missing_and_extra_items_are_told_by_count_where_no_hash_is_known(folder
         source.check_count(found, 2, 3, "lines")
     with pytest.raises(BadInput, match=r"numbers\.txt: 2 items, where the numbers has 1: 1 too many; "):
         source.check_count(found, 2, 1)
-    DataSource(folder, allow_changed=True).check_count(found, 2, 1)
+    changed = DataSource(folder, allow_changed=True)
+    changed.check_count(found, 2, 1)
+    with pytest.raises(BadInput, match=r"numbers\.txt: no items in it, where the numbers has 3; get the file again"):
+        changed.check_count(found, 0, 3)
 
 
 def test_a_copy_that_can_be_restored_is_the_published_file(folder):

@@ -63,6 +63,9 @@ def test_files_and_standard_input_give_the_same_in_any_batches(small_model, tmp_
 
 
 def test_what_is_no_text_is_named_by_line(small_model, tmp_path):
+    (tmp_path / "zero.txt").write_bytes(b"\0")
+    with pytest.raises(BadInput, match=r"zero\.txt: line 1 holds a zero byte: binary"):
+        list(score_file(small_model, tmp_path / "zero.txt"))
     (tmp_path / "latin.txt").write_bytes(b"fine\ncaf\xe9\n")
     with pytest.raises(BadInput, match=r"latin\.txt: line 2 is not UTF-8"):
         list(score_file(small_model, tmp_path / "latin.txt"))

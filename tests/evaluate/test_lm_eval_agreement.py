@@ -26,12 +26,12 @@ PYTHON = ROOT / ".venv-lm-eval" / "bin" / "python"
 CONTEXT = 256
 KNOWN = 8
 ITEMS = {
-    "lambada_openai": 60,
-    "hellaswag": 40,
-    "piqa": 40,
-    "arc_easy": 40,
+    "lambada_openai": 40,
+    "hellaswag": 30,
+    "piqa": 30,
+    "arc_easy": 30,
     "arc_challenge": 20,
-    "winogrande": 40,
+    "winogrande": 30,
     "boolq": 8,
     "wsc273": 273,
     "wikitext": 2,
@@ -115,7 +115,7 @@ def schema_row(item):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A small network that has seen a few of the passages often, so that it knows some of their words."""
+    """A small network that has been shown the last words of a few passages, so that it knows some."""
     torch.manual_seed(0)
     path = ROOT.parent / "shared" / "data" / "lambada" / "lambada_test.jsonl"
     if not path.exists():
@@ -126,9 +126,11 @@ def trained():
     lines = path.read_text().splitlines()[:KNOWN]
     rows = [torch.tensor(tokenizer.encode(json.loads(line)["text"])) for line in lines]
     inputs = pad_sequence([row[:-1] for row in rows], batch_first=True)
-    targets = pad_sequence([row[1:] for row in rows], batch_first=True, padding_value=-1)
+    # Only the last token is learnt: whole passages would take minutes.
+    last = [torch.full_like(row[1:], -1).index_fill(0, torch.tensor([len(row) - 2]), row[-1]) for row in rows]
+    targets = pad_sequence(last, batch_first=True, padding_value=-1)
     optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3)
-    for _ in range(60):
+    for _ in range(15):
         optimizer.zero_grad()
         network.loss(inputs, targets).backward()
         optimizer.step()

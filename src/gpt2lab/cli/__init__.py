@@ -56,7 +56,7 @@ VERBS = {
     "verify": Verb("a model + recorded outputs of the real GPT-2 -> is it that model", verify_verb),
     "evaluate": Verb("a model + the paper's tasks, or your own -> scores with errors, a report", evaluate_verb),
     "compare": Verb("two evaluations -> which model is better, item by item", compare_verb),
-    "score": Verb("a model + lines, or a recognizer's n-best lists -> log-likelihoods, best hypotheses", score_verb),
+    "score": Verb("a model + lines or n-best lists -> log-likelihoods, best hypotheses", score_verb),
     "generate": Verb("a model + a prompt -> text", generate_verb),
     "demo": Verb("the whole way once, on pages every Python can serve", demo_verb),
 }

@@ -66,8 +66,9 @@ def score_verb() -> Callable[..., None]:
             return _tell(found)
         from gpt2lab.evaluate.line_scores import score_file
 
-        if json:
-            raise BadOption("--json goes with --nbest; what is known of a file's lines is JSON anyway.")
+        alone = {"--references": references, "--weight": weight, "--length-bonus": length_bonus, "--json": json or None}
+        if unused := [name for name, value in alone.items() if value is not None]:
+            raise BadOption(f"{' '.join(unused)}: only with --nbest.")
         scores = score_file(LanguageModel.load(model), None if file == "-" else Path(file))
         return _write(map(asdict, scores), out, format)
 

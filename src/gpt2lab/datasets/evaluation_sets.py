@@ -101,8 +101,13 @@ class DataSource:
         """
         below = list(_files_below(self.folder)) if self.folder is not None else []
         best: FoundFile | None = None
+        broken: BadInput | None = None
         for edition, path in _matches(below, editions):
-            found = _as_found(edition, path, editions, restore)
+            try:
+                found = _as_found(edition, path, editions, restore)
+            except BadInput as error:
+                broken = error
+                continue
             if found.official:
                 return found
             if best is None or (best.official is False and found.official is None):
@@ -113,6 +118,8 @@ class DataSource:
                     return self._accepted(_from_archive(edition, path, sha256_of(path)), editions)
         if best is not None:
             return self._accepted(best, editions)
+        if broken is not None:
+            raise broken
         return next(filter(None, map(_in_cache, editions)), None)
 
     def _accepted(self, found: FoundFile, editions: Sequence[PublishedFile]) -> FoundFile:
@@ -125,7 +132,9 @@ class DataSource:
         return found
 
     def check_count(self, found: FoundFile, count: int, published: int, what: str = "items") -> None:
-        """Raise BadInput where a file has more or fewer items than the published one, unless that is allowed."""
+        """Raise BadInput where a file has no items, or (unless allowed) more or fewer than the published one."""
+        if not count:
+            raise BadInput(f"{found.path}: no {what} in it, where {found.name} has {published:,}; get the file again.")
         if count != published and not self.allow_changed:
             difference = f"{abs(published - count):,} {'are missing' if count < published else 'too many'}"
             raise BadInput(

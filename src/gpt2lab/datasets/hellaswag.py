@@ -11,23 +11,16 @@ from gpt2lab.datasets.texts import Record, read_json_lines, read_parquet_records
 
 ITEMS = 10_042
 _ENDINGS = ("0", "1", "2", "3")
-_PATTERNS = ("hellaswag_val.jsonl", "*hellaswag*val*.jsonl", "*hellaswag*val*.parquet")
 HELLASWAG = PublishedFile(
     name="HellaSwag's validation set",
-    patterns=_PATTERNS,
+    patterns=("hellaswag_val.jsonl", "*hellaswag*val*.jsonl", "*hellaswag*val*.parquet"),
     sha256="0aa3b88843990f3f10a97b9575c94d7b71fb2205240ba04ae4884d9e9c992588",
     url="https://raw.githubusercontent.com/rowanz/hellaswag/master/data/hellaswag_val.jsonl",
     licence="MIT",
 )
-ROWS = PublishedFile(
-    name="HellaSwag's validation set as Hugging Face has it",
-    patterns=_PATTERNS,
-    # Of `_restored` rows: as many bytes as the makers' file.
-    sha256="dc1be2fa1bef56aab8e92a5be597a617e363b09239fa66822939d7fb7a8da4ec",
-    url=None,
-    licence="MIT",
-)
-_FIELDS = ("ind", "activity_label", "ctx_a", "ctx_b", "ctx", "split", "split_type", "label", "endings", "source_id")
+_END = ("split", "split_type", "label", "endings", "source_id")
+_FIELDS = ("ind", "activity_label", "ctx_a", "ctx_b", "ctx", *_END)
+_FIELDS_OF_WIKIHOW = ("ind", "ctx", "activity_label", "ctx_a", "ctx_b", *_END)
 
 
 @dataclass(frozen=True)
@@ -44,7 +37,7 @@ class HellaSwagItem:
 
 def read_hellaswag(source: DataSource) -> EvaluationSet[HellaSwagItem]:
     """The validation items (the test set's answers are secret); JSON lines or Parquet."""
-    found = source.file(HELLASWAG, ROWS, restore=_restored)
+    found = source.file(HELLASWAG, restore=_restored)
     items = tuple(_item(record, place) for place, record in _records(Path(found.path)))
     source.check_count(found, len(items), ITEMS)
     return EvaluationSet(items, (found,))
@@ -69,11 +62,12 @@ def _item(record: Record, place: str) -> HellaSwagItem:
 
 
 def _restored(path: Path) -> bytes:
-    """The rows in the form of the makers' file."""
+    """The makers' file to the byte: Hugging Face's rows have other orders of fields, and labels as text."""
     lines = []
     for place, record in _records(path):
         if not set(_FIELDS) <= set(record):
             raise BadInput(f"{place} lacks {', '.join(set(_FIELDS) - set(record))}.")
-        label = choice_of(record["label"], _ENDINGS, place)
-        lines.append(json.dumps({key: record[key] for key in _FIELDS} | {"label": label}) + "\n")
+        fields = _FIELDS_OF_WIKIHOW if str(record["source_id"]).startswith("wikihow") else _FIELDS
+        record["label"] = choice_of(record["label"], _ENDINGS, place)
+        lines.append(json.dumps({key: record[key] for key in fields}) + "\n")
     return "".join(lines).encode()

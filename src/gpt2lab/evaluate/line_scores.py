@@ -85,6 +85,8 @@ def _decoded(handle: BinaryIO, name: str) -> Iterator[str]:
         number += 1
         if len(line) > LONGEST_LINE_BYTES:
             raise BadInput(f"{name}: line {number:,} is longer than {LONGEST_LINE_BYTES >> 20} MiB; break it.")
+        if b"\0" in line:
+            raise BadInput(f"{name}: line {number:,} holds a zero byte: binary, not text; give a text file.")
         try:
             yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError:

@@ -84,17 +84,19 @@ def _rest_of_block(block: Block, x_RD: Tensor, attended_RD: Tensor) -> Tensor:
 
 def _attention(q_RD: Tensor, k_ND: Tensor, v_ND: Tensor, heads: int, calls: Sequence[_Call]) -> Tensor:
     """What attention mixes for each query, [R, D]."""
-    y_RD = torch.empty_like(q_RD, memory_format=torch.contiguous_format)
-    for call in calls:
-        q_BHTK, k_BHSK, v_BHSK = (
-            _joined(x_ND, places).view(call.batch, -1, heads, x_ND.shape[1] // heads).transpose(1, 2)
-            for x_ND, places in ((q_RD, (call.queries,)), (k_ND, call.seen), (v_ND, call.seen))
-        )
-        y_BHTK = F.scaled_dot_product_attention(
-            q_BHTK, k_BHSK, v_BHSK, attn_mask=call.mask, is_causal=call.mask is None and q_BHTK.shape[2] > 1
-        )
-        y_RD[call.queries] = y_BHTK.transpose(1, 2).flatten(2).flatten(0, 1)
-    return y_RD
+    mixed = [_mixed(q_RD, k_ND, v_ND, heads, call) for call in calls]
+    return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+
+def _mixed(q_RD: Tensor, k_ND: Tensor, v_ND: Tensor, heads: int, call: _Call) -> Tensor:
+    q_BHTK, k_BHSK, v_BHSK = (
+        _joined(x_ND, places).view(call.batch, -1, heads, x_ND.shape[1] // heads).transpose(1, 2)
+        for x_ND, places in ((q_RD, (call.queries,)), (k_ND, call.seen), (v_ND, call.seen))
+    )
+    y_BHTK = F.scaled_dot_product_attention(
+        q_BHTK, k_BHSK, v_BHSK, attn_mask=call.mask, is_causal=call.mask is None and q_BHTK.shape[2] > 1
+    )
+    return y_BHTK.transpose(1, 2).reshape(-1, q_RD.shape[1])
 
 
 def _joined(x_ND: Tensor, places: tuple[slice, ...]) -> Tensor:

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gpt2lab.evaluate.detokenizers import one_billion_words, ptb, wikitext
@@ -26,6 +26,8 @@ EDITS = [
 
 
 @given(TEXTS)
+@example("  \n ")
+@example("")
 def test_wikitext_comes_back_exactly(text):
     done = wikitext.roundtrip(text)
     assert restore_lines(done.text, wikitext.inverse, done.verbatim) == text

@@ -45,7 +45,8 @@ def detokenize_lines(text: str, forward: Rule, inverse: Rule) -> Detokenized:
     for number, line in enumerate(lines):
         with_text += bool(line.strip())
         new = forward(line)
-        if "\n" in new or inverse(new) != line:
+        vanishes = not new and not end and number == len(lines) - 1  # and would be taken for the last newline's end
+        if "\n" in new or vanishes or inverse(new) != line:
             new = line
             if inverse(line) != line:  # a line that the inverse leaves alone needs no flag
                 verbatim.add(number)

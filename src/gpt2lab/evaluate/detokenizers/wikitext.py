@@ -62,4 +62,4 @@ def forward(line: str) -> str:
 
 def inverse(line: str) -> str:
     """One line of WikiText from ordinary text."""
-    return f" {' '.join(split_tokens(line, marked=True))} " if line else " "
+    return f" {' '.join(split_tokens(line, marked=True))} " if line.strip(" ") else " "
