@@ -54,7 +54,7 @@ def test_each_figure_finds_the_nearest_protocol(explained, tmp_path):
     assert one.trials[harness.own].options["rules"] == "lm-eval"
     text = explanation_text([one])
     place = one.nearest.index(paper) + 1
-    assert re.search(rf"^.*closest to \[{place}\]", text, re.MULTILINE)
+    assert re.search(rf"closest to .*\[{place}\]", text)
     assert f"[{place}] the paper, table 3: perplexity 35.13; closest:" in text
     assert "this model is of another" in text
     assert "left out: text=zenodo" in text

@@ -299,7 +299,8 @@ def _nearest(target: Target, trials: Sequence[Trial]) -> Nearest:
         for number in distances
         if (result := trials[number].result) is not None and has_options(result.identity.options, target.options)
     ]
-    return Nearest(target, min(distances, key=distances.__getitem__, default=None), own[0] if own else None)
+    closest = min(distances, key=lambda number: (distances[number], number not in own, number), default=None)
+    return Nearest(target, closest, own[0] if own else None)
 
 
 def _of_another_unit(target: Target, trial: Trial) -> bool:
@@ -357,7 +358,8 @@ def _metric_table(one: Explanation, name: str) -> str:
         if metric is None:
             continue
         places = [place for place, near in enumerate(one.nearest, 1) if near.target.metric == name]
-        marks = [f"closest to [{place}]" for place in places if one.nearest[place - 1].closest == number]
+        found = [f"[{place}]" for place in places if one.nearest[place - 1].closest == number]
+        marks = [f"closest to {' '.join(found)}"] if found else []
         if metric in seen and not marks:
             continue
         seen.append(metric)
