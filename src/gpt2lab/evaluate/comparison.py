@@ -315,16 +315,17 @@ def comparison_outcome(comparison: Comparison) -> str:
 
 def comparison_notes(comparison: Comparison) -> list[str]:
     """What could not be compared, or not as it should be, a line each."""
-    notes = []
+    labels_of: dict[str, list[str]] = {}
     for task in comparison.tasks:
         if task.differs:
-            notes.append(f"{task.label}: not compared: {task.differs}.")
-        notes += [f"{task.label}: {note}." for note in task.notes]
-        notes += [
-            f"{task.label}, {metric_words(metric.metric)}: not paired: {metric.why_not_paired}."
-            for metric in task.metrics
-            if metric.why_not_paired
-        ]
+            labels_of.setdefault(f"not compared: {task.differs}", []).append(task.label)
+        for note in task.notes:
+            labels_of.setdefault(note, []).append(task.label)
+        for metric in task.metrics:
+            if metric.why_not_paired:
+                words = f"{metric_words(metric.metric)}: not paired: {metric.why_not_paired}"
+                labels_of.setdefault(words, []).append(task.label)
+    notes = [f"{', '.join(labels)}: {note}." for note, labels in labels_of.items()]
     for name, labels in (("A", comparison.only_a), ("B", comparison.only_b)):
         if labels:
             notes.append(f"only {name} has {', '.join(labels)}.")

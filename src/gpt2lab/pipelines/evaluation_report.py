@@ -81,6 +81,8 @@ def write_evaluation_report(out: Path, result: SuiteResult, others: Sequence[Sui
     report = Report(f"Evaluation of {result.model.source}", _outcome(result, size, figures))
     report.figures(_headlines(result, figures))
     _paper_table(report, result, size, figures)
+    if result.absent:
+        report.table(["set", "why"], list(result.absent.items()), "Left out")
     _measurement_table(report, result, size, figures)
     _pictures(report, result, others)
     if others:
@@ -121,8 +123,8 @@ def _figures(result: SuiteResult, size: ModelSize) -> Iterator[_Figure]:
 
 def _main_metrics(task: TaskResult) -> list[Metric]:
     """All but bits per byte where the same losses are there as a perplexity: that stands with the task's facts."""
-    rates = [metric for metric in task.metrics if metric.name.endswith("perplexity")]
-    return [metric for metric in task.metrics if not rates or metric.name != "bits_per_byte"]
+    has_perplexity = any(metric.name == "perplexity" for metric in task.metrics)
+    return [metric for metric in task.metrics if metric.name != "bits_per_byte" or not has_perplexity]
 
 
 def _figure_name(label: str, metric: str) -> str:
