@@ -82,7 +82,7 @@ def write_evaluation_report(out: Path, result: SuiteResult, others: Sequence[Sui
     report.figures(_headlines(result, figures))
     _paper_table(report, result, size, figures)
     if result.absent:
-        report.table(["set", "why"], list(result.absent.items()), "Left out")
+        report.table(["set", "why"], list(result.absent.items()), "Sets that were left out")
     _measurement_table(report, result, size, figures)
     _pictures(report, result, others)
     if others:
