@@ -68,7 +68,7 @@ def test_a_small_steady_gain_is_seen_in_noise_that_both_share(compared):
     hard = chooser.gamma(2.0, 20.0, 400)
     gains = chooser.normal(0.3, 0.5, 400)
     metric = compared(rates(hard), rates(hard - gains)).metrics[0]
-    assert metric.test == "paired bootstrap"
+    assert metric.test == "paired blocks"
     assert metric.better == "b"
     assert metric.p < 0.001
     assert metric.a == pytest.approx(math.exp(hard.sum() / 4000))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from gpt2lab.evaluate.run import identify_model, run_task
 from gpt2lab.evaluate.tasks.own_items import OwnChoices
 from gpt2lab.evaluate.tasks.own_text import OwnText
 from gpt2lab.generate.language_model import LanguageModel
+from gpt2lab.model.gpt2 import GPT2
 
 SOURCE = DataSource()
 
@@ -60,6 +62,21 @@ def test_a_half_written_row_is_dropped_and_the_others_are_kept(small_model, choi
     assert rows[1:] == [json.loads(line) for line in lines[1:]]
 
 
+@pytest.mark.parametrize("of_the_whole", [True, False])
+def test_rows_that_are_lost_or_damaged_are_scored_again(small_model, choices_file, tmp_path, of_the_whole):
+    out = tmp_path / "out"
+    run(small_model, choices_file, out)
+    whole = out / "items" / "mine.jsonl"
+    lines = whole.read_bytes().splitlines(keepends=True)
+    if of_the_whole:
+        whole.write_bytes(b"".join(lines[:4] + lines[5:]))
+    else:
+        (out / "items" / "mine.partial.jsonl").write_bytes(b"".join([*lines[:4], b'{"item": \0\0\n', *lines[5:9]]))
+        whole.unlink()
+    run(small_model, choices_file, out)
+    assert whole.read_bytes() == b"".join(lines)
+
+
 def test_changed_items_are_scored_anew(small_model, choices_file, tmp_path, capsys):
     run(small_model, choices_file, tmp_path / "out")
     choices_file.write_text(choices_file.read_text().replace("The cat", "The dog"))
@@ -76,6 +93,20 @@ def test_results_of_another_model_are_not_overwritten(small_model, choices_file,
     with pytest.raises(BadOption, match="another model"):
         run(LanguageModel(network, small_model.tokenizer), choices_file, tmp_path / "out")
     assert (tmp_path / "out" / "items" / "mine.jsonl").read_bytes() == before
+
+
+def test_rows_are_kept_when_the_same_file_lies_elsewhere(small_model, choices_file, tmp_path, capsys):
+    run(small_model, choices_file, tmp_path / "out")
+    (tmp_path / "moved").mkdir()
+    run(small_model, choices_file.rename(tmp_path / "moved" / "mine.jsonl"), tmp_path / "out")
+    assert "30 of 30 items were scored before" in capsys.readouterr().err
+
+
+def test_the_same_tensors_with_other_heads_are_another_model(small_model):
+    network = GPT2(replace(small_model.network.config, n_head=2))
+    network.load_state_dict(small_model.network.state_dict())
+    other = identify_model("mine", LanguageModel(network, small_model.tokenizer))
+    assert other.weights_sha256 != identify_model("mine", small_model).weights_sha256
 
 
 def test_a_set_without_items_is_told(small_model, tmp_path):

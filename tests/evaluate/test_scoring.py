@@ -1,6 +1,7 @@
 """Scores equal those of a straightforward unbatched pass."""
 
 import copy
+import math
 import random
 import time
 
@@ -73,6 +74,24 @@ def test_banned_tokens_are_left_out_of_what_may_be_chosen(small_model):
             assert found.allowed_log_probs[place] == pytest.approx(float(allowed[token]), abs=1e-4)
             assert found.allowed_best[place] == (int(allowed.argmax()) == token)
             assert found.best[place] == (int(logits[place].argmax()) == token)
+
+
+def test_a_banned_token_is_never_the_answer_however_probable(small_model):
+    best = int(small_model.network(torch.tensor([[7, 8]]))[0, -1].argmax())
+    banned = torch.arange(320) == best
+    (found,) = score(small_model.network, [Pair((7, 8), (best,))], banned=BannedTokens(banned, banned))
+    assert found.best == (True,)
+    assert found.allowed_best == (False,)
+    assert found.allowed_log_probs == (-math.inf,)
+
+
+def test_of_equal_tokens_the_first_is_the_best(small_model):
+    network = copy.deepcopy(small_model.network)
+    with torch.no_grad():
+        network.wte.weight.zero_()
+    none = torch.zeros(320, dtype=torch.bool)
+    (found,) = score(network, [Pair((7, 8), (0, 5))], banned=BannedTokens(none, none))
+    assert found.best == found.allowed_best == (True, False)
 
 
 def test_what_was_cut_off_a_long_context_is_told(small_model):

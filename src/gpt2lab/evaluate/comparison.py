@@ -1,8 +1,9 @@
 """Two runs on the same questions, item by item: which model is better, and whether it could be chance.
 
 Answers that are right or wrong: McNemar's exact test on the items that one model alone gets right. Log-likelihoods: the
-difference per unit in samples of blocks of neighbouring items, the same items for both models. Metrics whose parts are
-not in the rows are compared by their standard errors, as if the items were different ones: a much weaker test.
+difference per unit, its interval from samples of blocks of neighbouring items (the same for both models), its p-value
+by turning the signs of the blocks' differences at random, which holds for few blocks, too. Metrics whose parts are not
+in the rows are compared by their standard errors, as if the items were different ones: a much weaker test.
 """
 
 import math
@@ -18,12 +19,12 @@ from gpt2lab.base.errors import BadInput
 from gpt2lab.base.text_table import text_table
 from gpt2lab.evaluate.metric_text import difference_text, interval_text, lower_is_better, metric_words, value_text
 from gpt2lab.evaluate.results import ModelIdentity, Row, SuiteResult, TaskResult, read_results, read_rows
-from gpt2lab.evaluate.statistics import BLOCKS, Metric, Numbers
+from gpt2lab.evaluate.statistics import BLOCKS, Metric, Numbers, exp_nats, widened_interval
 
 RESAMPLES = 10_000
 SIGNIFICANT = 0.05
 
-Test = Literal["McNemar", "paired bootstrap", "not paired"]
+Test = Literal["McNemar", "paired blocks", "not paired"]
 
 
 @dataclass(frozen=True)
@@ -236,23 +237,23 @@ def _paired_rates(name: str, nats_a: Numbers, nats_b: Numbers, units: Numbers) -
     starts = np.linspace(0, items, min(BLOCKS, items) + 1).astype(np.int64)[:-1]
     blocks_a, blocks_b, blocks = (np.add.reduceat(values, starts) for values in (nats_a, nats_b, units))
     times = _draws(len(starts))
-    below = np.maximum(times @ blocks, np.finfo(np.float64).tiny)
+    below = np.maximum(times @ blocks, np.finfo(np.float64).eps)
     rates_a, rates_b = times @ blocks_a / below, times @ blocks_b / below
-    rate_a, rate_b = float(nats_a.sum() / units.sum()), float(nats_b.sum() / units.sum())
+    rate_a, rate_b = (float(nats.sum() / max(units.sum(), np.finfo(np.float64).eps)) for nats in (nats_a, nats_b))
     a, b = _from_nats(name, np.array([rate_a, rate_b])).tolist()
     if items < 2:
-        return MetricComparison(name, a, b, None, None, "paired bootstrap", items)
-    gain, gains = rate_a - rate_b, rates_a - rates_b
-    as_large = int(np.count_nonzero(np.abs(gains - gain) >= abs(gain)))
+        return MetricComparison(name, a, b, None, None, "paired blocks", items)
+    differences = blocks_a - blocks_b
+    as_large = np.abs(_signs(len(starts)) @ differences) >= abs(differences.sum()) * (1 - 1e-9)
     return MetricComparison(
         name,
         a,
         b,
-        _interval(b - a, _from_nats(name, rates_b) - _from_nats(name, rates_a)),
-        (as_large + 1) / (RESAMPLES + 1),
-        "paired bootstrap",
+        _interval(b - a, _from_nats(name, rates_b) - _from_nats(name, rates_a), len(starts)),
+        (int(np.count_nonzero(as_large)) + 1) / (RESAMPLES + 1),
+        "paired blocks",
         items,
-        log_likelihood=_interval(gain, gains),
+        log_likelihood=_interval(rate_a - rate_b, rates_a - rates_b, len(starts)),
     )
 
 
@@ -262,14 +263,19 @@ def _draws(blocks: int) -> Numbers:
     return np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), size=RESAMPLES).astype(np.float64)
 
 
+@cache
+def _signs(blocks: int) -> Numbers:
+    """1 or -1 for each block in each sample: [RESAMPLES, blocks], always the same."""
+    return np.random.default_rng(0).integers(0, 2, (RESAMPLES, blocks)) * 2.0 - 1.0
+
+
 def _from_nats(name: str, rates: Numbers) -> Numbers:
     """Nats per unit in a metric's own units."""
-    return np.exp(rates) if name.endswith("perplexity") else rates / math.log(2)
+    return exp_nats(rates) if name.endswith("perplexity") else rates / math.log(2)
 
 
-def _interval(value: float, resampled: Numbers) -> Interval:
-    low, high = np.quantile(resampled, [0.025, 0.975])
-    return Interval(value, float(low), float(high))
+def _interval(value: float, resampled: Numbers, blocks: int) -> Interval:
+    return Interval(value, *widened_interval(value, resampled, blocks))
 
 
 def _unpaired(a: Metric, b: Metric, why: str) -> MetricComparison:

@@ -54,5 +54,7 @@ def _digits(name: str, number: float, beside: float) -> str:
     """`number` with the decimals that suit the value `beside` it."""
     if name.startswith("bits"):
         return f"{number:,.3f}"
+    if abs(beside) >= 1e12:
+        return f"{number:.3g}"
     decimals = 2 if abs(beside) < 100 else 1 if abs(beside) < 1000 else 0
     return f"{number:,.{decimals}f}"

@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,12 @@ class PreparedTask:
 
 
 def identify_model(source: str, model: LanguageModel) -> ModelIdentity:
-    """What a model is: SHA-256 over the names and bytes of its tensors, in order of names."""
-    digest = hashlib.sha256()
+    """What a model is: SHA-256 over the names and bytes of its tensors, in order of names, and what else it computes by.
+
+    That is what its configuration says and no tensor shows: heads, activation, the layer norms' epsilon.
+    """
+    config = model.network.config
+    digest = hashlib.sha256(f"{config.n_head} {config.activation_function} {config.layer_norm_epsilon}\n".encode())
     for name, tensor in sorted(model.network.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
@@ -202,8 +206,8 @@ class _KeptRows:
         before = self._before()
         if before is not None and before.model.weights_sha256 != prepared.identity.model.weights_sha256:
             raise BadOption(f"{out}: holds results of another model ({before.model.source}); name another folder.")
-        if before == prepared.identity:
-            self._read()
+        if before is not None and _without_places(before) == _without_places(prepared.identity):
+            self._read(prepared)
         else:
             if before is not None:
                 say(f"{self._label}: scored anew, for its options, data or code are not those of the rows on disk.")
@@ -220,18 +224,25 @@ class _KeptRows:
         except (KeyError, TypeError):
             return None
 
-    def _read(self) -> None:
+    def _read(self, prepared: PreparedTask) -> None:
         if self._whole.exists():
             self.rows = {row["item"]: row for row in read_rows(self._out, self._label)}
-            return
+            if all(question.name in self.rows for question in prepared.questions):
+                return
+            self._whole.replace(self._partial)  # someone took lines out of it
         if not self._partial.exists():
             return
         data = self._partial.read_bytes()
-        whole_lines = data[: data.rfind(b"\n") + 1]
-        self.rows = {row["item"]: row for row in map(json.loads, whole_lines.splitlines())}
-        if len(whole_lines) < len(data):  # killed in the middle of a line
+        self.rows, kept = {}, 0
+        for line in data.splitlines(keepends=True):
+            row = _row_of(line)
+            if row is None:  # killed in the middle of it; a row after it is scored again
+                break
+            self.rows[row["item"]] = row
+            kept += len(line)
+        if kept < len(data):
             with whole_file(self._partial) as handle:
-                handle.write(whole_lines)
+                handle.write(data[:kept])
 
     def add(self, row: Row) -> None:
         """Keep one more row."""
@@ -250,3 +261,22 @@ class _KeptRows:
         with whole_file(self._whole, "w") as handle:
             handle.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
         self._partial.unlink()
+
+
+def _without_places(identity: TaskIdentity) -> TaskIdentity:
+    """An identity without the paths by which model and files were named: the same ones may lie elsewhere now."""
+    return replace(
+        identity,
+        options={name: value for name, value in identity.options.items() if name != "file"},
+        files=tuple(replace(file, path="") for file in identity.files),
+        model=replace(identity.model, source=""),
+    )
+
+
+def _row_of(line: bytes) -> Row | None:
+    """The row of a whole line; None where it is none."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if line.endswith(b"\n") and isinstance(row, dict) and "item" in row else None

@@ -48,8 +48,9 @@ class BannedTokens:
 class Scores:
     """What a network says of one pair, token by token of its continuation.
 
-    `log_probs` in nats; `best`: whether the token is the most probable one. The same among the tokens that are not
-    banned, where any are (probabilities then renormalised). `truncated`: tokens cut off the start of the context.
+    `log_probs` in nats; `best`: whether the token is the most probable one (of equals the first, as greedy decoding has
+    it). The same among the tokens that are not banned, where any are (probabilities then renormalised; a banned token's
+    is 0, and it is never the best). `truncated`: tokens cut off the start of the context.
     """
 
     log_probs: tuple[float, ...]
@@ -320,8 +321,11 @@ def _read(
             allowed_MV = logits_CV[row_M, : len(banned.first)].masked_fill(
                 torch.where(first_M1, banned.first.to(row_M.device), banned.later.to(row_M.device)), -torch.inf
             )
-            columns = [logit_M - allowed_MV.logsumexp(-1), (logit_M >= allowed_MV.amax(-1))]
+            allowed_M = allowed_MV.gather(1, target_M[:, None])[:, 0]  # minus infinity where the target is banned
+            columns = [allowed_M - allowed_MV.logsumexp(-1), allowed_MV.argmax(-1) == target_M]
         largest_C = logits_CV.amax(-1)
+        best_M = logit_M >= largest_C[row_M]
+        best_M[best_M.clone()] = logits_CV[row_M[best_M]].argmax(-1) == target_M[best_M]  # the first of equals
         logsumexp_C = softmax_in_place(logits_CV, largest_C)
-        columns = [logit_M - logsumexp_C[row_M], logit_M >= largest_C[row_M], *columns]
+        columns = [logit_M - logsumexp_C[row_M], best_M, *columns]
         yield [column.cpu().numpy() for column in columns]

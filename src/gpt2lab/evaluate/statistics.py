@@ -11,6 +11,12 @@ Numbers = npt.NDArray[np.float64]
 RESAMPLES = 2000
 BLOCKS = 100
 _Z95 = 1.959963984540054
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+"""Student's t, two-sided 95 %, for 1 to 10 degrees of freedom."""
+_LEAST_UNITS = 1e-9
+"""Instead of none at all, as some windows of a text with many blank lines have."""
+_MOST_NATS = 700.0
+"""Of which exp is still a float. A rate above it is of a text that hardly has such units, such as words in Chinese."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,15 @@ def accuracy(name: str, correct: Sequence[bool]) -> Metric:
 def perplexity(name: str, nats: Sequence[float], units: Sequence[float]) -> Metric:
     """All nats over all units, exponentiated; bootstrap over up to BLOCKS blocks of neighbouring items."""
     rate, error, low, high = _rate(nats, units)
-    value = math.exp(rate)
-    if error is None or low is None or high is None:
+    value = float(exp_nats(np.array(rate)))
+    if error is None or low is None or high is None or high > _MOST_NATS:
         return Metric(name, value, None, None, None, len(nats))
     return Metric(name, value, value * error, math.exp(low), math.exp(high), len(nats))
+
+
+def exp_nats(rates: Numbers) -> Numbers:
+    """Perplexities of nats a unit; at most exp(700), about 1e304, so that none is infinite."""
+    return np.exp(np.minimum(rates, _MOST_NATS))
 
 
 def bits_per(name: str, nats: Sequence[float], units: Sequence[float]) -> Metric:
@@ -60,19 +71,33 @@ def ratio(name: str, tops: Sequence[float], bottoms: Sequence[float]) -> Metric:
 def _rate(nats: Sequence[float], units: Sequence[float]) -> tuple[float, float | None, float | None, float | None]:
     """A ratio of sums, its standard error and 95 % interval by a bootstrap over blocks of neighbouring items."""
     tops, bottoms = np.asarray(nats, np.float64), np.asarray(units, np.float64)
-    rate = float(tops.sum() / bottoms.sum())
+    rate = float(tops.sum() / max(bottoms.sum(), _LEAST_UNITS))
     if len(tops) < 2:
         return rate, None, None, None
     starts = np.linspace(0, len(tops), min(BLOCKS, len(tops)) + 1).astype(np.int64)[:-1]
     tops, bottoms = np.add.reduceat(tops, starts), np.add.reduceat(bottoms, starts)
     rates = resampled_rates(tops, bottoms)
-    low, high = np.quantile(rates, [0.025, 0.975])
-    return rate, float(rates.std(ddof=1)), float(low), float(high)
+    low, high = widened_interval(rate, rates, len(starts))
+    if (tops >= 0).all():
+        low = max(0.0, low)
+    return rate, float(rates.std(ddof=1)) * math.sqrt(len(starts) / (len(starts) - 1)), low, high
+
+
+def widened_interval(value: float, resampled: Numbers, blocks: int) -> tuple[float, float]:
+    """The 95 % interval of a value by a bootstrap over a number of blocks (at least 2), with Student's t.
+
+    The plain quantiles are those of as many blocks as one likes: of 3 they would hold the true value in 76 % of cases.
+    """
+    freedom = blocks - 1
+    student = _T95[freedom - 1] if freedom <= len(_T95) else _Z95 + (_Z95**3 + _Z95) / (4 * freedom)
+    wider = student / _Z95 * math.sqrt(blocks / freedom)
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return value + wider * (float(low) - value), value + wider * (float(high) - value)
 
 
 def resampled_rates(tops: Numbers, bottoms: Numbers, resamples: int = RESAMPLES) -> Numbers:
     """The ratio of sums in each of many samples of the items, drawn with replacement: [resamples], always the same."""
     generator = np.random.default_rng(0)
     times = generator.multinomial(len(tops), np.full(len(tops), 1 / len(tops)), size=resamples)
-    rates: Numbers = (times @ tops) / np.maximum(times @ bottoms, np.finfo(np.float64).tiny)
+    rates: Numbers = (times @ tops) / np.maximum(times @ bottoms, _LEAST_UNITS)
     return rates
