@@ -347,7 +347,8 @@ def _overlap_tables(report: Report, result: SuiteResult) -> None:
         "Overlap of the sets with the model's training documents",
     )
     report.paragraph(
-        "Every occurrence of an 8-gram within an item counts; those across the border of two items do not. The paper's"
+        "Every occurrence of an 8-gram within an item counts; one across the border of two windows of a text counts for"
+        " the second, across that of other items for none. The paper's"
         " figure for LAMBADA is an average over passages. Training documents: "
         f"{', '.join(dict.fromkeys(place for _, overlap in found for place in overlap.training))}."
     )

@@ -17,10 +17,11 @@ from gpt2lab.evaluate.tasks.enwik8 import Enwik8
 from gpt2lab.evaluate.tasks.one_billion_words import OneBillionWords
 from gpt2lab.evaluate.tasks.own_text import OwnText
 from gpt2lab.evaluate.tasks.ptb import PennTreebank
-from gpt2lab.evaluate.tasks.stream import windows
+from gpt2lab.evaluate.tasks.stream import Piece, Stream, window_questions, windows
 from gpt2lab.evaluate.tasks.text8 import Text8, join_digits, spell_digits
 from gpt2lab.evaluate.tasks.wikitext import LM_EVAL, WikiText2, WikiText103, articles
 from gpt2lab.tokens.bpe import gpt2_tokenizer
+from gpt2lab.webtext.overlap.grams import normalise
 
 WIKI = "".join(
     f' \n = Town {n} = \n \n Town {n} is a well @-@ known place , and the <unk> \'s " big " house'
@@ -122,10 +123,10 @@ def test_a_windows_units_are_those_of_its_own_lines(small_tokenizer):
     assert questions[1].facts["units"] > 2.5 * questions[-2].facts["units"]
 
 
-def test_the_text_of_the_questions_is_what_the_model_predicts(small_tokenizer):
+def test_what_the_model_predicts_is_the_text_without_its_artefacts(small_tokenizer):
     task = WikiText2(stride=5, bos="eot")
     questions = task.questions(EvaluationSet((WIKI,), ()), small_tokenizer, 32)
-    shown = "".join(question.text for question in questions)
+    shown = small_tokenizer.decode(token for question in questions for token in question.pairs[0].continuation.tolist())
     assert shown.startswith('\n= Town 0 =\n\nTown 0 is a well-known place, and the <unk>\'s "big" house')
     assert questions[1].name == f"{questions[1].facts['start']}-{questions[2].facts['start'] - 1}"
 
@@ -279,3 +280,17 @@ def test_the_suites_hold_every_set_at_both_strides():
         assert module.PAPER.keys() == module.FAST.keys()
         assert {task.stride for task in module.PAPER.values()} == {32}
         assert {task.stride for task in module.FAST.values()} == {1024}
+
+
+def test_the_windows_texts_have_each_8_gram_of_the_stream_once():
+    text = "It cost 5 €; naïve_words and others. " * 3 + "\n" + "And so it was, the end of the whole story."
+    stream = Stream("a text", (Piece(text, 1, 1),))
+    tokenizer = gpt2_tokenizer()
+
+    def grams(text: str) -> list[tuple[str, ...]]:
+        words = normalise(text).split()
+        return [tuple(words[n : n + 8]) for n in range(len(words) - 7)]
+
+    for stride in (1, 3, 64):
+        questions = window_questions(stream, tokenizer, 16, stride, tokenizer.end_of_text, "words")
+        assert [gram for question in questions for gram in grams(question.text)] == grams(text)

@@ -28,6 +28,8 @@ from gpt2lab.tokens.bpe import ByteLevelBPE
 PAPER_STRIDE = 32
 FAST_STRIDE = 1024
 _UNIT_PARTS = 1024
+_WORD = re.compile(r"[^\W_]+")
+_WORDS_BEFORE = 7
 _WHITE_SPACE = re.compile(r"\s+")
 
 Unit = Literal["words+eos", "words", "bpe", "bytes", "lm-eval-words"]
@@ -114,7 +116,9 @@ def window_questions(
     """A question a window. Without `bos` (`<|endoftext|>`) the first token is only read; its units go to window 1."""
     ids = _ids(stream, tokenizer, bos)
     lengths = np.array([len(token) for token in tokenizer.token_bytes], np.int64)
-    units, original_bytes = _spread(stream, np.cumsum(lengths[ids]), unit)
+    ends = np.cumsum(lengths[ids])
+    units, original_bytes = _spread(stream, ends, unit)
+    text_of = _window_texts(stream)
     before = 0 if bos is None else 1
     questions = []
     given = 0
@@ -123,7 +127,7 @@ def window_questions(
             Question(
                 name=f"{new - before}-{end - before - 1}",
                 pairs=(Pair(ids[start:new], ids[new:end]),),
-                text=tokenizer.decode(ids[new:end].tolist()),
+                text=text_of(int(ends[given - 1]) if given else 0, int(ends[end - 1])),
                 facts={
                     "start": new - before,
                     "tokens": end - new,
@@ -134,6 +138,28 @@ def window_questions(
         )
         given = end
     return questions
+
+
+def _window_texts(stream: Stream) -> Callable[[int, int], str]:
+    """A function from two places in a stream, in bytes, to the words that end between them and those just before.
+
+    So many words before, that each 8-gram of the stream is in the text of exactly one window: the one where it ends.
+    """
+    text = _as_bytes(stream.shown).decode("utf-8", "surrogateescape")
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    widths = 1 + (codes >= 0x80) + (codes >= 0x800) + (codes >= 0x10000) - 2 * ((codes >= 0xDC80) & (codes <= 0xDCFF))
+    end_of_character = np.concatenate([[0], np.cumsum(widths)])
+    spans = np.array([word.span() for word in _WORD.finditer(text)], np.int64).reshape(-1, 2)
+    word_ends = end_of_character[spans[:, 1]]
+
+    def text_of(start: int, end: int) -> str:
+        first, last = np.searchsorted(word_ends, [start, end], side="right").tolist()
+        if first == last:
+            return ""
+        words = text[spans[max(0, first - _WORDS_BEFORE), 0] : spans[last - 1, 1]]
+        return words.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+    return text_of
 
 
 def stream_question(
