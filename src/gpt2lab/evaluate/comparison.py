@@ -266,8 +266,7 @@ def _draws(blocks: int) -> Numbers:
 @cache
 def _signs(blocks: int) -> Numbers:
     """1 or -1 for each block in each sample: [RESAMPLES, blocks], always the same."""
-    signs: Numbers = np.random.default_rng(0).integers(0, 2, (RESAMPLES, blocks)) * 2.0 - 1.0
-    return signs
+    return np.where(np.random.default_rng(0).random((RESAMPLES, blocks)) < 0.5, 1.0, -1.0)
 
 
 def _from_nats(name: str, rates: Numbers) -> Numbers:
