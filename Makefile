@@ -25,7 +25,7 @@ demo: $(VENV)/.ready
 	$(BIN)/gpt2lab demo $(DEMO)
 
 test: $(VENV)/.ready-test
-	$(BIN)/python -m pytest -m "not interop"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not interop" -n auto --maxprocesses 4 --dist loadfile
 
 test-interop: $(VENV)/.ready-interop
 	$(BIN)/python -m pytest -m interop

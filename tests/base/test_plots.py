@@ -36,7 +36,17 @@ def losses_by_rate() -> Picture:
     return plots.points("0.002 is best", pairs, "rate", "loss", marked=(2, "best: 5.00"), log_x=True, joined=True)
 
 
-KINDS = pytest.mark.parametrize("draw", [loss_curves, removal_bars, lengths, losses_by_rate])
+def scores_by_size() -> Picture:
+    theirs = [(124.0, 45.99), (1557.0, 63.24)]
+    parts = [
+        plots.Panel("LAMBADA, %", theirs, [(0.8, 3.0)], 59.23),
+        plots.Panel("PTB, perplexity", [], [(0.8, 900.0), (124.0, 66.0)], log_y=True),
+        plots.Panel("nothing yet", [], [(0.8, 0.0)]),
+    ]
+    return plots.panels("Larger ones score higher", parts, "parameters, millions")
+
+
+KINDS = pytest.mark.parametrize("draw", [loss_curves, removal_bars, lengths, losses_by_rate, scores_by_size])
 
 
 def texts_of(picture: Picture) -> list[str]:
@@ -216,3 +226,16 @@ def test_faint_curves_have_no_names_and_set_the_limits_too():
     texts = texts_of(picture)
     assert [text for text in texts if "named" in text] == ["named 4.00"]
     assert {"2", "9"} <= set(texts)
+
+
+def test_every_panel_has_its_name_its_dots_and_one_x_axis_with_the_others():
+    texts = texts_of(scores_by_size())
+    assert {"LAMBADA, %", "PTB, perplexity", "nothing yet"} <= set(texts)
+    assert texts.count("parameters, millions") == 2, "at the foot of each column"
+    assert texts.count("1,000") == 4, "on every x axis, and on the y axis of perplexity"
+    ours = scores_by_size().svg.count(f"fill: var(--series-1, {plots.SERIES_COLOURS[0]})")
+    assert ours == 4
+
+
+def test_one_panel_of_one_dot_is_drawn():
+    assert plots.panels("Alone", [plots.Panel("one", [], [(124.0, 5.0)], log_y=True)], "parameters").svg

@@ -135,7 +135,7 @@ def test_a_metric_that_rows_say_nothing_of_is_compared_by_its_errors(tmp_path):
     metric = compare_runs(tmp_path / "a", tmp_path / "b").tasks[0].metrics[0]
     assert metric.test == "not paired"
     assert (metric.p < 0.001, metric.better) == (True, "a")
-    assert "ptb, perplexity: not paired" in comparison_text(compare_runs(tmp_path / "a", tmp_path / "b"))
+    assert "ptb: perplexity: not paired" in comparison_text(compare_runs(tmp_path / "a", tmp_path / "b"))
 
 
 @pytest.mark.parametrize(
@@ -187,5 +187,5 @@ def test_the_report_and_the_table_show_both_runs(tmp_path):
     assert "only B has piqa." in text
     write_comparison_report(tmp_path / "out", found, "gpt2lab compare a b")
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "accuracy, %" in page
+    assert "lambada, accuracy,\u00a0%" in page
     assert "+75.00" in page

@@ -1,6 +1,7 @@
 """Protocol options run one beside the other, and each published figure matched with the nearest of them."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from gpt2lab.base.errors import BadOption
 from gpt2lab.datasets.evaluation_sets import DataSource
 from gpt2lab.evaluate.explain import explain, explanation_text, variant_tasks
 from gpt2lab.evaluate.run import identify_model
+from gpt2lab.evaluate.tasks import wikitext
 from gpt2lab.evaluate.tasks.lambada import Lambada
 from gpt2lab.evaluate.tasks.piqa import Piqa
 
@@ -51,10 +53,11 @@ def test_each_figure_finds_the_nearest_protocol(explained, tmp_path):
     harness = next(near for near in one.nearest if near.target.value == 0.3256)
     assert one.trials[harness.own].options["rules"] == "lm-eval"
     text = explanation_text([one])
-    assert "closest to the paper" in text
+    place = one.nearest.index(paper) + 1
+    assert re.search(rf"closest to .*\[{place}\]", text)
+    assert f"[{place}] the paper, table 3: perplexity 35.13; closest:" in text
     assert "this model is of another" in text
     assert "left out: text=zenodo" in text
-    assert "not the paper's: whole words are asked for" in text
     scored = sorted(tmp_path.glob("out/items/*.jsonl"))
     assert len(scored) == sum(trial.result is not None for trial in one.trials)
     before = [file.stat().st_mtime_ns for file in scored]
@@ -80,3 +83,17 @@ def test_options_that_do_not_go_with_the_tasks_own_are_left_out_and_said(capsys)
 def test_a_set_that_nobody_published_is_refused(small_model, passages):
     with pytest.raises(BadOption, match="none of piqa"):
         explain(small_model, identify_model("small", small_model), {"piqa": Piqa()}, passages)
+
+
+def test_a_figure_per_another_unit_is_never_the_nearest(small_model, tmp_path, sentences):
+    """Hugging Face's 29.94 is per GPT-2 token, Radford's 34.63 per word: no text gives both by one protocol."""
+    (tmp_path / "wiki.test.tokens").write_text(" \n = Title = \n \n" + "".join(f" {line} \n" for line in sentences[:3]))
+    (tmp_path / "wiki.test.raw").write_text(" \n = Title = \n \n" + "".join(f" {line} \n" for line in sentences[:3]))
+    source = DataSource(tmp_path, allow_changed=True)
+    (one,) = explain(small_model, identify_model("small", small_model), wikitext.FAST, source, limit=2)[:1]
+    per_word = next(near for near in one.nearest if near.target.value == 34.63)
+    per_token = next(near for near in one.nearest if near.target.value == 29.94)
+    assert one.trials[per_word.closest].options.get("unit", "words+eos") == "words+eos"
+    assert one.trials[per_token.closest].options["unit"] == "bpe"
+    assert not one.trials[one.nearest[0].closest].not_the_papers
+    assert "not the paper's: per GPT-2 token" in explanation_text([one])

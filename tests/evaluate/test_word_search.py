@@ -46,6 +46,7 @@ def test_the_best_word_equals_that_of_an_exhaustive_search(small_model, sentence
         found = most_probable_word(small_model.network, small_model.tokenizer, context, allowed)
         word, log_prob = best_word_by_exhaustion(small_model, context, allowed)
         assert found is not None
+        assert found.exact
         assert found.word == word
         assert found.log_prob == pytest.approx(log_prob, abs=1e-3)
 
@@ -55,6 +56,17 @@ def test_a_context_longer_than_the_networks_loses_its_start(small_model, sentenc
     assert len(ids) > 60
     everything = lambda word: bool(word)  # noqa: E731
     assert most_probable_word(small_model.network, small_model.tokenizer, ids, everything) is not None
+
+
+def test_a_network_to_which_all_words_are_alike_ends_the_search(small_model):
+    flat = type(small_model.network)(small_model.network.config)  # its weights are zeros: all tokens are as probable
+    with torch.no_grad():
+        for parameter in flat.parameters():
+            parameter.zero_()
+    asked = []
+    found = most_probable_word(flat.eval(), small_model.tokenizer, [1, 2], lambda word: asked.append(word) or True)
+    assert found is not None
+    assert len(asked) < 1100
 
 
 def test_tokens_are_told_apart():

@@ -356,6 +356,7 @@ def _plain_axes(axes: Any, x_label: str, y_label: str, grid: str, rows_above: in
     axes.grid(axis=grid, color=INK, alpha=0.14, linewidth=0.8)
     axes.spines["bottom"].set_alpha(0.5)
     axes.tick_params(bottom=False, left=False, pad=6)
+    axes.tick_params(which="minor", bottom=False, left=False)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         axis.set_major_formatter(_tick)

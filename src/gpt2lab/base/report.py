@@ -131,7 +131,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\uf
 
 _OPTION = re.compile(r"(?<!\S)--?[a-z][a-z-]{1,30}(?!\S)")
 
-_NUMBER = r"[+\-−]?\d[\d,]*(\.\d+)?(e[+\-−]?\d+)?"
+_NUMBER = r"(?:<\s?)?[+\-−]?\d[\d,]*(\.\d+)?(e[+\-−]?\d+)?"
 _NUMERIC_CELL = re.compile(rf"{_NUMBER}(\s?(±|to)\s?{_NUMBER})?(\s?(%|×|[A-Za-zµ]+(/[A-Za-z]+)?))?")
 
 

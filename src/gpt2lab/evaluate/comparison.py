@@ -274,7 +274,7 @@ def _draws(blocks: int) -> Numbers:
 @cache
 def _signs(blocks: int) -> Numbers:
     """1 or -1 for each block in each sample: [RESAMPLES, blocks], always the same."""
-    return np.random.default_rng(0).choice(np.array([-1.0, 1.0]), (RESAMPLES, blocks))
+    return np.where(np.random.default_rng(0).random((RESAMPLES, blocks)) < 0.5, 1.0, -1.0)
 
 
 def _from_nats(name: str, rates: Numbers) -> Numbers:
@@ -330,16 +330,17 @@ def comparison_outcome(comparison: Comparison) -> str:
 
 def comparison_notes(comparison: Comparison) -> list[str]:
     """What could not be compared, or not as it should be, a line each."""
-    notes = []
+    labels_of: dict[str, list[str]] = {}
     for task in comparison.tasks:
         if task.differs:
-            notes.append(f"{task.label}: not compared: {task.differs}.")
-        notes += [f"{task.label}: {note}." for note in task.notes]
-        notes += [
-            f"{task.label}, {metric_words(metric.metric)}: not paired: {metric.why_not_paired}."
-            for metric in task.metrics
-            if metric.why_not_paired
-        ]
+            labels_of.setdefault(f"not compared: {task.differs}", []).append(task.label)
+        for note in task.notes:
+            labels_of.setdefault(note, []).append(task.label)
+        for metric in task.metrics:
+            if metric.why_not_paired:
+                words = f"{metric_words(metric.metric)}: not paired: {metric.why_not_paired}"
+                labels_of.setdefault(words, []).append(task.label)
+    notes = [f"{', '.join(labels)}: {note}." for note, labels in labels_of.items()]
     for name, labels in (("A", comparison.only_a), ("B", comparison.only_b)):
         if labels:
             notes.append(f"only {name} has {', '.join(labels)}.")

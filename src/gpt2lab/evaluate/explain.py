@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.base.errors import BadInput, BadOption
+from gpt2lab.base.errors import BadOption
 from gpt2lab.base.progress import say
 from gpt2lab.base.text_table import text_table
-from gpt2lab.datasets.evaluation_sets import DataSource
+from gpt2lab.datasets.evaluation_sets import AbsentSet, DataSource
 from gpt2lab.evaluate.metric_text import difference_text, is_share, metric_text, metric_words, value_text
 from gpt2lab.evaluate.published import (
     ModelSize,
@@ -28,7 +28,7 @@ from gpt2lab.evaluate.published import (
 from gpt2lab.evaluate.results import ModelIdentity, TaskResult
 from gpt2lab.evaluate.run import run_task
 from gpt2lab.evaluate.statistics import Metric
-from gpt2lab.evaluate.tasks.task import Task
+from gpt2lab.evaluate.tasks.task import Task, UnfitModel
 from gpt2lab.generate.language_model import LanguageModel
 
 
@@ -114,7 +114,6 @@ VARIANTS: Mapping[str, Sequence[Variant]] = {
             {"prefix": "none", "quotes": "as is", "rules": "lm-eval"},
             {"filter": "nltk127", "filter_at": "first token"},
             {"filter": "nltk127", "filter_at": "every token"},
-            {"filter": "nltk127", "filter_at": "whole word beam"},
             {"filter": "nltk127+punct", "filter_at": "first token"},
             {"filter": "nltk127+punct", "filter_at": "every token"},
             {"filter": "nltk179", "filter_at": "every token"},
@@ -173,7 +172,11 @@ VARIANTS: Mapping[str, Sequence[Variant]] = {
     "winograd-full": _WINOGRAD,
     "hellaswag": _variants({}, {"prompt": "context", "norm": "characters"}, {"prompt": "context", "norm": "tokens"}),
 }
-"""By set, the options worth telling apart (what they are is told by each task); `{}` is the task as it is."""
+"""By set, the options worth telling apart (what they are is told by each task); `{}` is the task as it is.
+
+LAMBADA's search for whole words is not among them: it takes as long as all others together, and many times that with a
+model whose guesses are spread widely.
+"""
 
 
 @dataclass(frozen=True)
@@ -229,7 +232,8 @@ def explain(
 ) -> list[Explanation]:
     """Run the variants of each set among `tasks` (by label; the first of several that are of one set).
 
-    A variant whose data are absent is left out with the reason. With `out`, what was scored before is not scored again.
+    A variant whose data are absent, or that the model's context is too short for, is left out with the reason. With
+    `out`, what was scored before is not scored again.
     """
     size = nearest_size(identity.parameters)
     found, seen = [], set()
@@ -246,7 +250,7 @@ def explain(
             result, failed = None, ""
             try:
                 result = run_task(model, identity, f"{label}.{number:02d}", changed, source, out, limit)
-            except BadInput as error:
+            except (AbsentSet, UnfitModel) as error:
                 failed = str(error)
                 say(f"{label}, {_options_text(variant.options)}: left out: {failed}")
             trials.append(Trial(dict(variant.options), variant.not_the_papers, result, failed))
@@ -293,14 +297,23 @@ def _nearest(target: Target, trials: Sequence[Trial]) -> Nearest:
     distances = {
         number: _distance(metric, target.value)
         for number, trial in enumerate(trials)
-        if not (target.is_the_papers and trial.not_the_papers) and (metric := _metric(trial, target.metric)) is not None
+        if not (target.is_the_papers and trial.not_the_papers)
+        and not _of_another_unit(target, trial)
+        and (metric := _metric(trial, target.metric)) is not None
     }
     own = [
         number
         for number in distances
         if (result := trials[number].result) is not None and has_options(result.identity.options, target.options)
     ]
-    return Nearest(target, min(distances, key=distances.__getitem__, default=None), own[0] if own else None)
+    closest = min(distances, key=lambda number: (distances[number], number not in own, number), default=None)
+    return Nearest(target, closest, own[0] if own else None)
+
+
+def _of_another_unit(target: Target, trial: Trial) -> bool:
+    """Whether a figure is known to be per another unit than a trial's: then their nearness is a coincidence."""
+    unit = (target.options or {}).get("unit")
+    return unit is not None and trial.result is not None and trial.result.identity.options.get("unit") != unit
 
 
 def _metric(trial: Trial, name: str) -> Metric | None:
@@ -330,7 +343,7 @@ def _one_text(one: Explanation) -> str:
         lines += ["", _metric_table(one, name)]
     if missing := [trial for trial in one.trials if trial.failed]:
         lines += ["", *(f"left out: {_options_text(trial.options)}: {trial.failed}" for trial in missing)]
-    lines += ["", *(_nearest_text(one, nearest) for nearest in one.nearest)]
+    lines += ["", *(f"[{place}] {_nearest_text(one, nearest)}" for place, nearest in enumerate(one.nearest, 1))]
     return "\n".join(lines)
 
 
@@ -346,20 +359,24 @@ def _metric_table(one: Explanation, name: str) -> str:
         "",
     )
     rows = [head]
+    seen: list[Metric] = []
     for number, trial in enumerate(one.trials):
         metric = _metric(trial, name)
         if metric is None:
             continue
-        marks = [
-            "closest to the paper" if near.target.is_the_papers else f"closest to {near.target.who}"
-            for near in one.nearest
-            if near.target.metric == name and near.closest == number
-        ]
+        places = [place for place, near in enumerate(one.nearest, 1) if near.target.metric == name]
+        found = [f"[{place}]" for place in places if one.nearest[place - 1].closest == number]
+        marks = [f"closest to {' '.join(found)}"] if found else []
+        if metric in seen and not marks:
+            continue
+        seen.append(metric)
         if trial.not_the_papers:
             marks.append(f"not the paper's: {trial.not_the_papers}")
         difference = "–" if paper is None else difference_text(name, metric.value - paper.value, metric.value)
         rows.append((_options_text(trial.options), metric_text(metric), difference, "; ".join(marks)))
-    return text_table(rows, left=(0, 3))
+    same = sum(_metric(trial, name) is not None for trial in one.trials) - len(seen)
+    table = text_table(rows, left=(0, 3))
+    return f"{table}\n(and {same} more that give the same as one above)" if same else table
 
 
 def _nearest_text(one: Explanation, near: Nearest) -> str:

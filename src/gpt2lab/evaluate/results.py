@@ -118,9 +118,7 @@ def read_rows(out: Path, label: str) -> list[Row]:
             rows.append(json.loads(line))
             rows[-1]["item"]
         except (ValueError, TypeError, KeyError):
-            raise BadInput(
-                f"{path}: line {number:,} is no row of results; remove the file and evaluate again."
-            ) from None
+            raise BadInput(f"{path}: line {number:,} is no row of results; remove the file, evaluate again.") from None
     return rows
 
 

@@ -49,9 +49,9 @@ class PreparedTask:
 
 
 def identify_model(source: str, model: LanguageModel) -> ModelIdentity:
-    """What a model is: SHA-256 over the names and bytes of its tensors, in order of names, and over its configuration.
+    """What a model is: SHA-256 over its tensors in order of names, and over what its configuration says beside them.
 
-    Of that, what no tensor shows and scores depend on: heads, activation, the layer norms' epsilon.
+    That is heads, activation, the layer norms' epsilon.
     """
     config = model.network.config
     digest = hashlib.sha256(f"{config.n_head} {config.activation_function} {config.layer_norm_epsilon}\n".encode())

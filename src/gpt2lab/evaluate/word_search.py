@@ -15,15 +15,21 @@ from gpt2lab.tokens.bpe import ByteLevelBPE
 
 LONGEST_WORD = 16  # tokens
 AT_ONCE = 8
+MOST_BEGINNINGS = 1024
+"""A trained network needs some twenty; to one that finds all words alike the search would be endless."""
 _GENERAL_PUNCTUATION = b"\xe2\x80"  # dashes, curly quotes, dots: U+2000 to U+203F
 
 
 @dataclass(frozen=True)
 class FoundWord:
-    """A word without the space before it, and the log-probability in nats that it, and no longer one, comes next."""
+    """A word without the space before it, and the log-probability in nats that it, and no longer one, comes next.
+
+    `exact` says whether the search came to its end.
+    """
 
     word: str
     log_prob: float
+    exact: bool
 
 
 def is_punctuation(token: bytes) -> bool:
@@ -69,7 +75,8 @@ def most_probable_word(
     A word is a token that begins with a space and those that continue it; its probability is that of its tokens times
     that of any token after them that does not continue it. Best-first search over beginnings, whose probability no
     word that begins so can exceed, so that the first whole word to come up is the best one: exact, but for words of
-    more than 16 tokens and for the same word cut into tokens in another way, which counts as another.
+    more than 16 tokens and for the same word cut into tokens in another way, which counts as another. After 1,024
+    beginnings it gives the best word so far.
     None where no word is allowed. The context loses its start where it and a word do not fit the network's.
     Raises BadInput for logits that are no numbers.
     """
@@ -92,18 +99,20 @@ def most_probable_word(
         push_sibling(_Siblings(before, ids[places], sorted_), 0)
 
     push_children((), 0.0, starts, log_probs_V)
-    while heap:
+    tried = 0
+    while heap and tried < MOST_BEGINNINGS:
         beginnings: list[tuple[tuple[int, ...], float]] = []
         while heap and len(beginnings) < AT_ONCE:
             cost, _, entry = heap[0]
             if isinstance(entry, str):
                 if not beginnings:
-                    return FoundWord(entry, -cost)
+                    return FoundWord(entry, -cost, exact=True)
                 break
             heapq.heappop(heap)
             siblings, rank = entry
             push_sibling(siblings, rank + 1)
             beginnings.append(((*siblings.before, int(siblings.tokens[rank])), -cost))
+        tried += len(beginnings)
         rows = [tokens for tokens, _ in beginnings]
         width = max(map(len, rows))
         padded = torch.tensor([row + (0,) * (width - len(row)) for row in rows], device=weight.device)
@@ -117,7 +126,8 @@ def most_probable_word(
                 heapq.heappush(heap, (-ended, next(order), word))
             if len(tokens) < longest:
                 push_children(tokens, log_prob, continues, log_probs_V)
-    return None
+    words = [(cost, entry) for cost, _, entry in heap if isinstance(entry, str)]
+    return FoundWord(min(words)[1], -min(words)[0], exact=False) if words else None
 
 
 def _log_probs(network: GPT2, hidden_BD: Tensor) -> Tensor:

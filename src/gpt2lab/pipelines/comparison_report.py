@@ -30,7 +30,14 @@ def write_comparison_report(out: Path, comparison: Comparison, command: str) -> 
     for name, path, model in (("A", comparison.a, comparison.model_a), ("B", comparison.b, comparison.model_b)):
         report.paragraph(f"{name}: {path}, {model.source}, {model.parameters:,} parameters.")
     if metrics:
-        report.table(COLUMNS, comparison_rows(comparison), "Item by item, with the 95 % interval of the difference")
+        rows = [dict(zip(COLUMNS, row, strict=True)) for row in comparison_rows(comparison)]
+        names = [f"{row['set']}, {row['metric']}".replace(", %", ",\u00a0%") for row in rows]
+        for columns, title in (
+            (("A", "B", "B − A", "95 %", "p", "better"), "Item by item, with the 95 % interval of the difference"),
+            (("items", "only A right", "only B right"), "What the tests are on"),
+        ):
+            cells = [(name, *(row[column] for column in columns)) for name, row in zip(names, rows, strict=True)]
+            report.table(["figure", *columns], cells, title)
         report.paragraph(
             "Answers that are right or wrong: McNemar's exact test on the items that one run alone gets right."
             " Perplexities and bits: a bootstrap over blocks of neighbouring items, the same items for both runs."

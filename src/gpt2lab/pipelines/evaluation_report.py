@@ -81,6 +81,8 @@ def write_evaluation_report(out: Path, result: SuiteResult, others: Sequence[Sui
     report = Report(f"Evaluation of {result.model.source}", _outcome(result, size, figures))
     report.figures(_headlines(result, figures))
     _paper_table(report, result, size, figures)
+    if result.absent:
+        report.table(["set", "why"], list(result.absent.items()), "Sets that were left out")
     _measurement_table(report, result, size, figures)
     _pictures(report, result, others)
     if others:
@@ -121,8 +123,8 @@ def _figures(result: SuiteResult, size: ModelSize) -> Iterator[_Figure]:
 
 def _main_metrics(task: TaskResult) -> list[Metric]:
     """All but bits per byte where the same losses are there as a perplexity: that stands with the task's facts."""
-    rates = [metric for metric in task.metrics if metric.name.endswith("perplexity")]
-    return [metric for metric in task.metrics if not rates or metric.name != "bits_per_byte"]
+    has_perplexity = any(metric.name == "perplexity" for metric in task.metrics)
+    return [metric for metric in task.metrics if metric.name != "bits_per_byte" or not has_perplexity]
 
 
 def _figure_name(label: str, metric: str) -> str:
@@ -345,7 +347,8 @@ def _overlap_tables(report: Report, result: SuiteResult) -> None:
         "Overlap of the sets with the model's training documents",
     )
     report.paragraph(
-        "Every occurrence of an 8-gram within an item counts; those across the border of two items do not. The paper's"
+        "Every occurrence of an 8-gram within an item counts; one across the border of two windows of a text counts for"
+        " the second, across that of other items for none. The paper's"
         " figure for LAMBADA is an average over passages. Training documents: "
         f"{', '.join(dict.fromkeys(place for _, overlap in found for place in overlap.training))}."
     )

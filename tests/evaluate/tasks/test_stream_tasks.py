@@ -18,7 +18,7 @@ from gpt2lab.evaluate.tasks.enwik8 import Enwik8
 from gpt2lab.evaluate.tasks.one_billion_words import OneBillionWords
 from gpt2lab.evaluate.tasks.own_text import OwnText
 from gpt2lab.evaluate.tasks.ptb import PennTreebank
-from gpt2lab.evaluate.tasks.stream import windows
+from gpt2lab.evaluate.tasks.stream import Piece, Stream, window_questions, windows
 from gpt2lab.evaluate.tasks.text8 import Text8, join_digits, spell_digits
 from gpt2lab.evaluate.tasks.wikitext import LM_EVAL, WikiText2, WikiText103, articles
 from gpt2lab.tokens.bpe import gpt2_tokenizer
@@ -124,18 +124,11 @@ def test_a_windows_units_are_those_of_its_own_lines(small_tokenizer):
     assert questions[1].facts["units"] > 2.5 * questions[-2].facts["units"]
 
 
-@pytest.mark.parametrize("stride", [1, 3, 32])
-def test_each_8_gram_of_a_stream_is_in_the_text_of_one_window(small_tokenizer, stride):
-    """So that the overlap with training documents is that of the set, at whatever stride."""
-    text = "\n".join(f"Zwölf {n} Boxkämpfer—jagen_Viktor{n} quer über den grossen “Sylter” Deich." for n in range(9))
-    questions = OwnText(Path("mine.txt"), stride=stride).questions(EvaluationSet((text,), ()), small_tokenizer, 32)
-    found = [gram for question in questions for gram in grams(question.text)]
-    assert found == grams(text)
-
-
-def test_windows_are_of_the_text_as_it_is_shown_and_named_by_their_tokens(small_tokenizer):
-    questions = WikiText2(stride=5, bos="eot").questions(EvaluationSet((WIKI,), ()), small_tokenizer, 32)
-    assert questions[0].text.startswith("Town 0 =\n\nTown 0 is a well-known")
+def test_what_the_model_predicts_is_the_text_without_its_artefacts(small_tokenizer):
+    task = WikiText2(stride=5, bos="eot")
+    questions = task.questions(EvaluationSet((WIKI,), ()), small_tokenizer, 32)
+    shown = small_tokenizer.decode(token for question in questions for token in question.pairs[0].continuation.tolist())
+    assert shown.startswith('\n= Town 0 =\n\nTown 0 is a well-known place, and the <unk>\'s "big" house')
     assert questions[1].name == f"{questions[1].facts['start']}-{questions[2].facts['start'] - 1}"
 
 
@@ -298,3 +291,17 @@ def test_the_suites_hold_every_set_at_both_strides():
         assert module.PAPER.keys() == module.FAST.keys()
         assert {task.stride for task in module.PAPER.values()} == {32}
         assert {task.stride for task in module.FAST.values()} == {1024}
+
+
+def test_the_windows_texts_have_each_8_gram_of_the_stream_once():
+    text = "It cost 5 €; naïve_words and others. " * 3 + "\n" + "And so it was, the end of the whole story."
+    stream = Stream("a text", (Piece(text, 1, 1),))
+    tokenizer = gpt2_tokenizer()
+
+    def grams(text: str) -> list[tuple[str, ...]]:
+        words = normalise(text).split()
+        return [tuple(words[n : n + 8]) for n in range(len(words) - 7)]
+
+    for stride in (1, 3, 64):
+        questions = window_questions(stream, tokenizer, 16, stride, tokenizer.end_of_text, "words")
+        assert [gram for question in questions for gram in grams(question.text)] == grams(text)

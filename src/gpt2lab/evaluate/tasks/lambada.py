@@ -165,8 +165,10 @@ class Lambada:
             question.pairs[0].context,
             lambda word: word.lower() not in stop_words,
         )
-        word = found.word if found is not None else ""
-        return {"predicted": word, "accuracy_filtered": word == question.facts["answer"]}
+        if found is None:
+            return {"predicted": "", "accuracy_filtered": False}
+        right = found.word == question.facts["answer"]
+        return {"predicted": found.word, "search_ended": found.exact, "accuracy_filtered": right}
 
     def metrics(self, rows: Sequence[Row]) -> list[Metric]:
         """Perplexity a word, accuracy, and accuracy with the filter where there is one."""

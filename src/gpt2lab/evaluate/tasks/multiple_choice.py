@@ -22,7 +22,6 @@ def choice_question(
     lengths: Sequence[int],
     text: str,
     rule: BorderRule = "exact",
-    **facts: Any,
 ) -> Question:
     """A question of (context, continuation) choices; `lengths` are what `accuracy_norm` divides their scores by.
 
@@ -36,7 +35,7 @@ def choice_question(
             pairs.append(text_pair(tokenizer, context, continuation, rule))
         except BadInput as error:
             raise BadInput(f"item {name}, choice {number} of {len(choices)}: {error}") from None
-    return Question(name, tuple(pairs), text, {"answer": answer, "lengths": list(lengths)} | facts)
+    return Question(name, tuple(pairs), text, {"answer": answer, "lengths": list(lengths)})
 
 
 class MultipleChoice:

@@ -28,6 +28,8 @@ from gpt2lab.tokens.bpe import ByteLevelBPE
 PAPER_STRIDE = 32
 FAST_STRIDE = 1024
 _UNIT_PARTS = 1024
+_WORD = re.compile(r"[^\W_]+")
+_WORDS_BEFORE = 7
 _WHITE_SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"[^\W_]+")  # as the overlap with training documents counts them
 _WORDS_BEFORE = 7
@@ -120,8 +122,9 @@ def window_questions(
     """
     ids = _ids(stream, tokenizer, bos)
     lengths = np.array([len(token) for token in tokenizer.token_bytes], np.int64)
-    token_ends = np.cumsum(lengths[ids])
-    units, original_bytes = _spread(stream, token_ends, unit)
+    ends = np.cumsum(lengths[ids])
+    units, original_bytes = _spread(stream, ends, unit)
+    text_of = _window_texts(stream)
     before = 0 if bos is None else 1
     questions = []
     given = 0
@@ -132,7 +135,7 @@ def window_questions(
             Question(
                 name=f"{new - before}-{end - before - 1}",
                 pairs=(Pair(ids[start:new], ids[new:end]),),
-                text=text,
+                text=text_of(int(ends[given - 1]) if given else 0, int(ends[end - 1])),
                 facts={
                     "start": new - before,
                     "tokens": end - new,
@@ -145,17 +148,26 @@ def window_questions(
     return questions
 
 
-def _texts_of_parts(content: bytes, ends: npt.NDArray[np.int64]) -> list[str]:
-    """Of each part of a text (that ends at a byte): the words that begin in it, with the seven before them."""
-    text = content.decode("utf-8", "ignore")
-    # A byte that goes on with a character begins none.
-    characters = np.cumsum((np.frombuffer(content, np.uint8) & 0xC0) != 0x80)[ends - 1]
-    starts, word_ends = np.array([word.span() for word in _WORD.finditer(text)], np.int64).reshape(-1, 2).T
-    words = np.searchsorted(starts, characters).tolist()  # that begin before the end of each part
-    return [
-        text[starts[max(0, first - _WORDS_BEFORE)] : word_ends[last - 1]] if last > first else ""
-        for first, last in zip([0, *words[:-1]], words, strict=True)
-    ]
+def _window_texts(stream: Stream) -> Callable[[int, int], str]:
+    """A function from two places in a stream, in bytes, to the words that end between them and those just before.
+
+    So many words before, that each 8-gram of the stream is in the text of exactly one window: the one where it ends.
+    """
+    text = _as_bytes(stream.shown).decode("utf-8", "surrogateescape")
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    widths = 1 + (codes >= 0x80) + (codes >= 0x800) + (codes >= 0x10000) - 2 * ((codes >= 0xDC80) & (codes <= 0xDCFF))
+    end_of_character = np.concatenate([[0], np.cumsum(widths)])
+    spans = np.array([word.span() for word in _WORD.finditer(text)], np.int64).reshape(-1, 2)
+    word_ends = end_of_character[spans[:, 1]]
+
+    def text_of(start: int, end: int) -> str:
+        first, last = np.searchsorted(word_ends, [start, end], side="right").tolist()
+        if first == last:
+            return ""
+        words = text[spans[max(0, first - _WORDS_BEFORE), 0] : spans[last - 1, 1]]
+        return words.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+    return text_of
 
 
 def stream_question(

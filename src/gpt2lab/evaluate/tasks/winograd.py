@@ -31,8 +31,8 @@ class Winograd(MultipleChoice):
     bos: `eot`, the sentence comes after <|endoftext|>, so that its first token has a probability, too; `none`, as
         in lm-eval: it comes first, and by full scoring its first token is not scored.
     rules: `lm-eval`: those of lm-evaluation-harness 0.4.13's wsc273, token for token: sentences as the Hugging Face hub
-        has them (a space before the full stop after a pronoun), two spaces between the candidate and what follows,
-        and a leading article in lower case also where the sentence begins with the pronoun.
+        has them (a space before the mark that follows a pronoun, in 18), two spaces between the candidate and what
+        follows, and an article in lower case also after "!" (in 2).
     """
 
     name: ClassVar[str] = "winograd"
@@ -52,12 +52,12 @@ class Winograd(MultipleChoice):
     def sentences(self, item: WinogradItem) -> list[tuple[str, str]]:
         """The sentence up to the end of each candidate, and what follows."""
         before, after = (" ".join(part.split()) for part in (item.before, item.after))
-        starts = not before or before.endswith("." if self.rules == "lm-eval" else _SENTENCE_ENDS)
         if self.rules == "lm-eval":
-            # Its look at the second character before the pronoun finds the sentence's last but one where there is none.
-            starts = bool(before) and starts
+            starts = before.endswith(".")
             after = f"  {after}"
-        elif after[:1] not in ".,;:!?'":
+        else:
+            starts = not before or before.endswith(_SENTENCE_ENDS)
+        if self.rules == "exact" and after[:1] not in ".,;:!?'":
             after = f" {after}"
         sentences = []
         for candidate in item.candidates:
