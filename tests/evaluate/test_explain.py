@@ -13,6 +13,7 @@ from gpt2lab.evaluate.run import identify_model
 from gpt2lab.evaluate.tasks import wikitext
 from gpt2lab.evaluate.tasks.lambada import Lambada
 from gpt2lab.evaluate.tasks.piqa import Piqa
+from gpt2lab.evaluate.tasks.ptb import PennTreebank
 
 
 @pytest.fixture
@@ -74,10 +75,10 @@ def test_a_model_of_a_published_size_is_taken_at_its_word(explained):
 
 
 def test_options_that_do_not_go_with_the_tasks_own_are_left_out_and_said(capsys):
-    variants = variant_tasks("lambada", Lambada(match="last_token"))
-    assert all(task.filter_at != "whole word beam" for _, task in variants)
-    assert len(variants) > 10
-    assert "filter_at=whole word beam: left out" in capsys.readouterr().err
+    variants = variant_tasks("ptb", PennTreebank(n_map="1"))
+    assert all(task.detokenizer == "roundtrip" for _, task in variants)
+    assert len(variants) > 5
+    assert "ptb, detokenizer=none: left out" in capsys.readouterr().err
 
 
 def test_a_set_that_nobody_published_is_refused(small_model, passages):

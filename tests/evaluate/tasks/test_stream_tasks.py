@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -130,11 +129,6 @@ def test_what_the_model_predicts_is_the_text_without_its_artefacts(small_tokeniz
     shown = small_tokenizer.decode(token for question in questions for token in question.pairs[0].continuation.tolist())
     assert shown.startswith('\n= Town 0 =\n\nTown 0 is a well-known place, and the <unk>\'s "big" house')
     assert questions[1].name == f"{questions[1].facts['start']}-{questions[2].facts['start'] - 1}"
-
-
-def grams(text: str) -> list[tuple[str, ...]]:
-    words = normalise(text).split()
-    return [tuple(words[n : n + 8]) for n in range(len(words) - 7)]
 
 
 def test_lm_evals_units_count_the_empty_strings_of_its_split(small_model):

@@ -31,8 +31,6 @@ _UNIT_PARTS = 1024
 _WORD = re.compile(r"[^\W_]+")
 _WORDS_BEFORE = 7
 _WHITE_SPACE = re.compile(r"\s+")
-_WORD = re.compile(r"[^\W_]+")  # as the overlap with training documents counts them
-_WORDS_BEFORE = 7
 
 Unit = Literal["words+eos", "words", "bpe", "bytes", "lm-eval-words"]
 
@@ -115,11 +113,7 @@ def whole_piece(original: str, shown: str, unit: Unit) -> tuple[Piece, ...]:
 def window_questions(
     stream: Stream, tokenizer: ByteLevelBPE, context_length: int, stride: int, bos: int | None, unit: Unit
 ) -> list[Question]:
-    """A question a window. Without `bos` (`<|endoftext|>`) the first token is only read; its units go to window 1.
-
-    A question's text is that of the words which begin among its new tokens (in window 1, of all), after the seven words
-    before them: each 8-gram of the stream is so in one text, wherever windows end.
-    """
+    """A question a window. Without `bos` (`<|endoftext|>`) the first token is only read; its units go to window 1."""
     ids = _ids(stream, tokenizer, bos)
     lengths = np.array([len(token) for token in tokenizer.token_bytes], np.int64)
     ends = np.cumsum(lengths[ids])
@@ -128,9 +122,7 @@ def window_questions(
     before = 0 if bos is None else 1
     questions = []
     given = 0
-    places = list(windows(len(ids), context_length, stride))
-    texts = _texts_of_parts(_as_bytes(stream.shown), token_ends[[end - 1 for _, _, end in places]])
-    for (start, new, end), text in zip(places, texts, strict=True):
+    for start, new, end in windows(len(ids), context_length, stride):
         questions.append(
             Question(
                 name=f"{new - before}-{end - before - 1}",
