@@ -19,7 +19,7 @@ from gpt2lab.base.errors import BadInput
 from gpt2lab.base.text_table import text_table
 from gpt2lab.evaluate.metric_text import difference_text, interval_text, lower_is_better, metric_words, value_text
 from gpt2lab.evaluate.results import ModelIdentity, Row, SuiteResult, TaskResult, read_results, read_rows
-from gpt2lab.evaluate.statistics import BLOCKS, Metric, Numbers, exp_nats, widened_interval
+from gpt2lab.evaluate.statistics import BLOCKS, Metric, Numbers, exp_nats, widened
 
 RESAMPLES = 10_000
 SIGNIFICANT = 0.05
@@ -251,17 +251,19 @@ def _paired_rates(name: str, nats_a: Numbers, nats_b: Numbers, units: Numbers) -
     a, b = _from_nats(name, np.array([rate_a, rate_b])).tolist()
     if items < 2:
         return MetricComparison(name, a, b, None, None, "paired blocks", items)
+    # Widened before they are exponentiated: perplexities are skewed.
+    rates_a, rates_b = widened(rate_a, rates_a, len(starts)), widened(rate_b, rates_b, len(starts))
     differences = blocks_a - blocks_b
     as_large = np.abs(_signs(len(starts)) @ differences) >= abs(differences.sum()) * (1 - 1e-9)
     return MetricComparison(
         name,
         a,
         b,
-        _interval(b - a, _from_nats(name, rates_b) - _from_nats(name, rates_a), len(starts)),
+        _interval(b - a, _from_nats(name, rates_b) - _from_nats(name, rates_a)),
         (int(np.count_nonzero(as_large)) + 1) / (RESAMPLES + 1),
         "paired blocks",
         items,
-        log_likelihood=_interval(rate_a - rate_b, rates_a - rates_b, len(starts)),
+        log_likelihood=_interval(rate_a - rate_b, rates_a - rates_b),
     )
 
 
@@ -283,8 +285,9 @@ def _from_nats(name: str, rates: Numbers) -> Numbers:
     return converted
 
 
-def _interval(value: float, resampled: Numbers, blocks: int) -> Interval:
-    return Interval(value, *widened_interval(value, resampled, blocks))
+def _interval(value: float, resampled: Numbers) -> Interval:
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return Interval(value, float(low), float(high))
 
 
 def _unpaired(a: Metric, b: Metric, why: str) -> MetricComparison:

@@ -87,15 +87,19 @@ def _rate(nats: Sequence[float], units: Sequence[float]) -> tuple[float, float |
 
 
 def widened_interval(value: float, resampled: Numbers, blocks: int) -> tuple[float, float]:
-    """The 95 % interval of a value by a bootstrap over a number of blocks (at least 2), with Student's t.
+    """The 95 % interval of a value by a bootstrap over a number of blocks (at least 2), with Student's t."""
+    low, high = np.quantile(widened(value, resampled, blocks), [0.025, 0.975])
+    return float(low), float(high)
 
-    The plain quantiles are those of as many blocks as one likes: of 3 they would hold the true value in 76 % of cases.
+
+def widened(value: float, resampled: Numbers, blocks: int) -> Numbers:
+    """Resampled values as far from the value as their quantiles have to be for a 95 % interval.
+
+    As they are they would do for as many blocks as one likes; of 3 they hold the true value in 76 % of cases.
     """
     freedom = blocks - 1
     student = _T95[freedom - 1] if freedom <= len(_T95) else _Z95 + (_Z95**3 + _Z95) / (4 * freedom)
-    wider = student / _Z95 * math.sqrt(blocks / freedom)
-    low, high = np.quantile(resampled, [0.025, 0.975])
-    return value + wider * (float(low) - value), value + wider * (float(high) - value)
+    return value + student / _Z95 * math.sqrt(blocks / freedom) * (resampled - value)
 
 
 def resampled_rates(tops: Numbers, bottoms: Numbers, resamples: int = RESAMPLES) -> Numbers:
