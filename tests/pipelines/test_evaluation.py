@@ -64,6 +64,16 @@ def test_overlap_with_training_documents_and_scores_without_it(model_folder, cho
     assert task.overlap.metrics_without[0].value == without
 
 
+def test_tasks_that_were_evaluated_before_stay_in_the_results(model_folder, choices_file, tmp_path):
+    other = tmp_path / "other.jsonl"
+    other.write_text(choices_file.read_text())
+    for file in (choices_file, other):
+        evaluated = prepare(model_folder, own_tasks([], [], [file]), DataSource())
+        evaluate_suite(evaluated, tmp_path / "out", suite="own", protocol="paper", command="")
+    assert [task.label for task in read_results(tmp_path / "out").tasks] == ["my-questions-jsonl", "other-jsonl"]
+    assert "other-jsonl" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_the_time_is_predicted(model_folder, choices_file):
     assert 0 < predicted_seconds(prepare(model_folder, own_tasks([], [], [choices_file]), DataSource())) < 10
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from gpt2lab.base.errors import BadInput
@@ -11,7 +11,7 @@ from gpt2lab.base.machine import describe_machine, describe_versions
 from gpt2lab.base.progress import say
 from gpt2lab.datasets.evaluation_sets import AbsentSet, DataSource
 from gpt2lab.evaluate.explain import Explanation, explain
-from gpt2lab.evaluate.results import SuiteResult, TaskResult, write_results
+from gpt2lab.evaluate.results import SuiteResult, TaskResult, read_results, write_results
 from gpt2lab.evaluate.run import PreparedTask, identify_model, prepare_task, score_items, task_result
 from gpt2lab.evaluate.scoring import predict_seconds
 from gpt2lab.evaluate.tasks.task import Task, UnfitModel
@@ -88,15 +88,30 @@ def evaluate_suite(
     """Score all tasks; with `out` results, rows and a report are written there, and a killed run goes on.
 
     `training` are the model's training documents: each task's overlap with them is measured. `beside` are other runs
-    for the report's pictures. Raises BadOption where `out` holds another model's results.
+    for the report's pictures. What `out` holds of other tasks of the same model stays. Raises BadOption where it holds
+    another model's results.
     """
     if out is None:
         return _suite_result(evaluated, None, suite, protocol, command, training)
     with locked_folder(out):
         result = _suite_result(evaluated, out, suite, protocol, command, training)
+        if (out / "results.json").exists():
+            result = _with_earlier(result, read_results(out))
         write_results(out, result)
         write_evaluation_report(out, result, beside)
     return result
+
+
+def _with_earlier(result: SuiteResult, earlier: SuiteResult) -> SuiteResult:
+    """The result with the same model's tasks that were evaluated before into the same folder, and not now."""
+    labels = {task.label for task in result.tasks}
+    kept = tuple(task for task in earlier.tasks if task.label not in labels)
+    if earlier.model.weights_sha256 != result.model.weights_sha256:
+        return result
+    tasks = (*kept, *result.tasks)
+    there = {task.label for task in tasks}
+    absent = {label: why for label, why in (earlier.absent | result.absent).items() if label not in there}
+    return replace(result, tasks=tasks, absent=absent)
 
 
 def _suite_result(
