@@ -2,7 +2,7 @@
 
 from gpt2lab.evaluate.statistics import Metric
 
-LARGE = 1e6
+LARGE = 1e5
 """From here on a perplexity says no more than its order: that of a model that does not know the words at all."""
 
 
@@ -61,7 +61,7 @@ def range_text(name: str, low: float | None, high: float | None, beside: float) 
 
 
 def _digits(name: str, number: float, beside: float) -> str:
-    """`number` with the decimals that suit the value `beside` it; millions and more as 1.92e9."""
+    """`number` with the decimals that suit the value `beside` it; from LARGE on as 1.92e9."""
     if name.startswith("bits"):
         return f"{number:,.3f}"
     if max(abs(number), abs(beside)) >= LARGE and number:

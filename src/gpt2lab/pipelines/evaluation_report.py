@@ -120,11 +120,11 @@ def evaluation_text(result: SuiteResult) -> str:
     if overlaps := [(task, task.overlap) for task in result.tasks if task.overlap is not None]:
         table = [("set", *OVERLAP_HEADS), *(_overlap_row(task, overlap) for task, overlap in overlaps)]
         lines += [text_table([[cell or "–" for cell in row] for row in table]), ""]
-        left = [
-            ("figure", *WITHOUT_HEADS),
-            *(row for task, overlap in overlaps for row in _without_rows(task, overlap)),
-        ]
-        lines += [text_table([[cell or "–" for cell in row] for row in left]), ""]
+        if changed := [
+            row for task, overlap in overlaps if overlap.overlapping_items for row in _without_rows(task, overlap)
+        ]:
+            table = [("figure", *WITHOUT_HEADS), *changed]
+            lines += [text_table([[cell or "–" for cell in row] for row in table]), ""]
     return "\n".join([*lines, _outcome(result, size, figures)])
 
 
@@ -323,10 +323,11 @@ def _pictures(report: Report, result: SuiteResult, others: Sequence[SuiteResult]
     runs = [result, *others]
     panels_of = [_panel(task, metric, runs) for task in result.tasks for metric in _main_metrics(task)]
     parts = [(name, part) for name, part in panels_of if part.curve or len({x for x, _ in part.dots}) > 1]
+    ours = "ours and the runs beside it" if others else "ours"
     words = (
-        "Small dots: the sizes of the paper; dashed: the best result before it; large dots: ours."
+        f"Small dots: the sizes of the paper; dashed: the best result before it; large dots: {ours}."
         if any(part.curve for _, part in parts)
-        else "Ours; the paper has no figure for these."
+        else f"{ours[0].upper()}{ours[1:]}; the paper has no figure for these."
     )
     if scores := [part for name, part in parts if is_share(name)]:
         report.picture(panels("Scores over the size of the model (higher is better)", scores, _X_LABEL), words)
