@@ -76,5 +76,10 @@ def test_options_that_do_not_go_together_are_named(score, lists, tmp_path):
         score(lists, "--nbest", lists)
     with pytest.raises(BadOption, match=r"--weight --json: only with --nbest\."):
         score(lists, "--json", "--weight", 1)
+    with pytest.raises(BadOption, match=r"--weight nan: give a number\."):
+        score("--nbest", lists, "--weight", "nan")
+    (tmp_path / "references").write_text("elsewhere a word\n")
+    with pytest.raises(BadInput, match=r"has none of the ids of .*: 'elsewhere' there, 'u0' here"):
+        score("--nbest", lists, "--references", tmp_path / "references")
     with pytest.raises(BadInput, match=r"gone\.txt: no such file"):
         score(tmp_path / "gone.txt")

@@ -108,7 +108,8 @@ def test_missing_and_extra_items_are_told_by_count_where_no_hash_is_known(folder
     with pytest.raises(BadInput, match=r"numbers\.txt: 2 items, where the numbers has 1: 1 too many; "):
         source.check_count(found, 2, 1)
     changed = DataSource(folder, allow_changed=True)
-    changed.check_count(found, 2, 1)
+    assert changed.check_count(found, 2, 2) == found
+    assert changed.check_count(found, 2, 1).official is False
     with pytest.raises(BadInput, match=r"numbers\.txt: no items in it, where the numbers has 3; get the file again"):
         changed.check_count(found, 0, 3)
 

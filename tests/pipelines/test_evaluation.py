@@ -43,7 +43,9 @@ def test_absent_sets_are_left_out_and_told_unless_they_were_asked_for(model_fold
     )
     assert [task.label for task in result.tasks] == ["my-questions-jsonl"]
     assert set(result.absent) == set(tasks) - {"my-questions-jsonl"}
-    assert "lambada: left out." in capsys.readouterr().err
+    assert "lambada: left out: LAMBADA's test set" in (told := capsys.readouterr().err)
+    assert "enwik8" in told
+    assert "ptb, ptb-none: left out: " in told
     assert read_results(tmp_path / "out") == result
     assert "left out" in (tmp_path / "out" / "report.html").read_text()
     with pytest.raises(AbsentSet, match="lambada"):

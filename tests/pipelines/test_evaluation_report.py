@@ -40,7 +40,7 @@ def page(tmp_path):
 def test_a_model_of_a_published_size_stands_beside_the_papers(page):
     result = made_suite(made_task("lambada", rows()), made_task("wikitext103", streams(), AS_IT_IS), model=SMALLEST)
     text = page(result)
-    assert "beside the paper's 117M, all 3 figures do not differ by more than their errors." in text
+    assert "beside the paper's 117M, all 3 figures differ by no more than their errors." in text
     assert "lambada, accuracy filtered, % 45.99 46.00 ± 1.11 +0.01 −2.16 to +2.20" in text
     assert "In-Context RALM, arXiv 2302.00083, table 1" in text
     assert "Nearest size" not in text
@@ -59,8 +59,13 @@ def test_a_small_model_is_told_how_far_it_is_from_any_size_of_the_paper(page):
 
 def test_what_was_not_as_in_the_paper_is_told(page):
     changed = made_task("lambada", rows(), {"prefix": "none", "limit": 60}, [found_file(official=False)])
-    text = page(replace(made_suite(replace(changed, truncated=3)), absent={"ptb": "It is nowhere."}))
-    assert "Sets that were left out set why ptb It is nowhere." in text
+    text = page(
+        replace(
+            made_suite(replace(changed, truncated=3)),
+            absent={"ptb": "It is nowhere.", "x": "Gone.", "ptb-none": "It is nowhere."},
+        )
+    )
+    assert "Sets that were left out ptb, ptb-none: It is nowhere. x: Gone." in text
     assert (
         "test.txt is not the published file; prefix: none (paper: newline); the first 60 items only; 3 items cut to"
         " the model's context" in text
@@ -91,6 +96,7 @@ def test_other_runs_are_drawn_and_listed_by_size(page, tmp_path):
 def test_sets_that_the_paper_has_not_make_a_report_too(page):
     text = page(made_suite(made_task("piqa", [{"item": str(n), "accuracy": n % 2 == 0} for n in range(50)])))
     assert "was measured on 1 set with 50 items; the paper has no figures for these." in text
+    assert "figure ours 95 % piqa, accuracy, % 50.00 ± 7.07 36.64 to 63.36" in text
 
 
 def test_texts_of_the_open_web_stay_texts(tmp_path):
@@ -110,6 +116,25 @@ def test_a_result_is_read_back_whole(tmp_path):
 def test_the_terminal_has_the_same_table():
     text = evaluation_text(made_suite(made_task("enwik8", streams(0.8041)), model=SMALLEST))
     head, row, _, outcome = text.splitlines()
-    assert head.split() == "set metric paper 117M ours difference 95 % items not as in the paper".split()
+    assert head.split() == "set metric paper 117M ours difference its 95 % items not as in the paper".split()
     assert row.split()[:6] == ["enwik8", "bits", "per", "byte", "1.160", "1.160"]
-    assert outcome.endswith("its 1 figure does not differ by more than its error.")
+    assert outcome.endswith("its 1 figure differs by no more than its error.")
+
+
+def test_a_limit_is_told_where_it_left_items_out():
+    short = made_task("lambada", rows(), {"limit": 10_000})
+    assert "items only" not in evaluation_text(made_suite(short))
+
+
+def test_perplexities_of_a_model_that_knows_nothing_stay_readable():
+    text = evaluation_text(made_suite(made_task("wikitext2", streams(21.374))))
+    assert "1.92e9 ± " in text
+    assert "+1.92e9" in text
+    assert len(text.splitlines()[0]) < 120
+
+
+def test_the_overlap_stands_in_the_terminal_too():
+    task = made_task("lambada", rows())
+    overlap = ItemOverlap(("build",), 20_000, 240, 2_000, 1_900, (accuracy("accuracy_filtered", [True] * 4),))
+    text = evaluation_text(made_suite(replace(task, overlap=overlap)))
+    assert ["lambada", "20,000", "1.20", "1.20", "1,900", "2,000"] in [line.split() for line in text.splitlines()]

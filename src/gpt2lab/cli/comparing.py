@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from gpt2lab.base.errors import BadOption
 from gpt2lab.base.progress import say
 from gpt2lab.cli.output import command_line, print_json
 
@@ -26,12 +27,15 @@ def compare_verb() -> Callable[..., None]:
         """
         from gpt2lab.evaluate.comparison import compare_runs, comparison_text
 
+        if out is not None and (out / "results.json").exists():
+            raise BadOption(f"--out {out}: holds an evaluation, whose report.html would be lost; name another folder.")
         found = compare_runs(run_a, run_b)
         if out is not None:
             from gpt2lab.pipelines.comparison_report import write_comparison_report
 
             write_comparison_report(out, found, command_line())
-            say(f"{out}: see {out}/report.html")
         print_json(found) if json else print(comparison_text(found))
+        if out is not None:
+            say(f"{out}: see {out}/report.html")
 
     return command

@@ -72,27 +72,29 @@ def evaluate_verb() -> Callable[..., None]:
                 "--allow-changed-data": allow_changed_data,
                 "--training": training,
                 "--beside": beside,
-                "--limit": limit is not None,
+                "--limit": limit,
                 "--predict": predict,
                 "--explain": explain,
             }
-            if unused := [name for name, value in of_tasks.items() if value]:
+            if unused := [name for name, value in of_tasks.items() if value not in (None, False, ())]:
                 raise BadOption(f"{' '.join(unused)}: only with tasks (--suite, --text, --cloze, --choices).")
             return _evaluate_documents(model, documents, out, held_out_share, cloze_items, json)
-        if held_out_share is not None:
-            raise BadOption("--held-out-share: only with a folder of documents.")
-        if predict and explain:
-            raise BadOption("--predict and --explain: give one of them; --predict tells the time without --explain.")
         from gpt2lab.datasets.evaluation_sets import DataSource
         from gpt2lab.evaluate.results import read_results
         from gpt2lab.evaluate.tasks.registry import chosen_tasks, own_tasks, tasks_of, with_options
         from gpt2lab.pipelines.evaluation import evaluate_suite, predicted_seconds, prepare
         from gpt2lab.pipelines.evaluation_report import evaluation_text
 
+        if held_out_share is not None:
+            raise BadOption("--held-out-share: only with a folder of documents.")
+        if predict and explain:
+            raise BadOption("give --predict or --explain, not both at once.")
+        if explain and (training or beside):
+            raise BadOption(f"{'--training' if training else '--beside'}: not with --explain.")
+        if not (suite or tasks or text or cloze or choices):
+            raise BadOption("nothing to evaluate on: name --suite table3, --text FILE, or a folder of documents.")
         wanted = chosen_tasks(tasks_of(suite or "all", protocol), tasks) if suite or tasks else {}
         wanted = with_options(wanted | own_tasks(text, cloze, choices), set)
-        if not wanted:
-            raise BadOption("nothing to evaluate on: name --suite table3, --text FILE, or a folder of documents.")
         if limit is not None and limit < 1:
             raise BadOption(f"--limit {limit}: must be at least 1.")
         source = DataSource(data, allow_changed_data, fetch)
@@ -106,9 +108,10 @@ def evaluate_verb() -> Callable[..., None]:
             from gpt2lab.pipelines.evaluation import explain_suite
 
             explanations = explain_suite(evaluated, source, out, limit)
-            return (
-                print_json([asdict(each) for each in explanations]) if json else print(explanation_text(explanations))
-            )
+            print_json([asdict(each) for each in explanations]) if json else print(explanation_text(explanations))
+            if out is not None:
+                say(f"{out}: explanation.json, and a row an item of each variant.")
+            return None
         result = evaluate_suite(
             evaluated,
             out,

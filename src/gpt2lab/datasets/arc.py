@@ -53,7 +53,7 @@ def read_arc(source: DataSource, kind: Literal["easy", "challenge"]) -> Evaluati
     found = source.file(*published_arc(kind))
     records = read_json_lines(Path(found.path))
     items = tuple(_item(record, f"{found.path}: line {number:,}") for number, record in records)
-    source.check_count(found, len(items), ITEMS[kind])
+    found = source.check_count(found, len(items), ITEMS[kind])
     return EvaluationSet(items, (found,))
 
 

@@ -40,7 +40,7 @@ def read_boolq(source: DataSource) -> EvaluationSet[BoolqItem]:
     found = source.file(BOOLQ, LLM_FOUNDRY)
     records = read_json_lines(Path(found.path))
     items = tuple(_item(record, f"{found.path}: line {number:,}") for number, record in records)
-    source.check_count(found, len(items), ITEMS)
+    found = source.check_count(found, len(items), ITEMS)
     return EvaluationSet(items, (found,))
 
 

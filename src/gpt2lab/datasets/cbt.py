@@ -66,7 +66,7 @@ def read_cbt(
             context.clear()
     if context:
         raise BadInput(f"{found.path}: its last question is cut off after {len(context)} sentences; get it again.")
-    source.check_count(found, len(items), QUESTIONS[split], "questions")
+    found = source.check_count(found, len(items), QUESTIONS[split], "questions")
     return EvaluationSet(tuple(items), (found,))
 
 

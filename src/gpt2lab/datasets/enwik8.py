@@ -25,7 +25,7 @@ def read_enwik8(source: DataSource) -> EvaluationSet[bytes]:
     found = source.file(ENWIK8)
     with open_bytes(Path(found.path)) as handle:
         content = handle.read(BYTES + 1)
-    source.check_count(found, len(content), BYTES, "bytes")
+    found = source.check_count(found, len(content), BYTES, "bytes")
     if len(content) < TEST_SHARE:
         raise BadInput(f"{found.path}: {len(content)} bytes are too few to test on; get {ENWIK8.url}.")
     return EvaluationSet((content[-(len(content) // TEST_SHARE) :],), (found,))

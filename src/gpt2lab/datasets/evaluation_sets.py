@@ -6,7 +6,7 @@ A reader (one file a set beside this one) asks a `DataSource` for its files and 
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Generic, TypeVar
@@ -131,8 +131,11 @@ class DataSource:
             )
         return found
 
-    def check_count(self, found: FoundFile, count: int, published: int, what: str = "items") -> None:
-        """Raise BadInput where a file has no items, or (unless allowed) more or fewer than the published one."""
+    def check_count(self, found: FoundFile, count: int, published: int, what: str = "items") -> FoundFile:
+        """The file; not the official one, whatever its hash, where it has more or fewer items than the published one.
+
+        Raises BadInput for that unless changed data are allowed, and where there are no items.
+        """
         if not count:
             raise BadInput(f"{found.path}: no {what} in it, where {found.name} has {published:,}; get the file again.")
         if count != published and not self.allow_changed:
@@ -141,6 +144,7 @@ class DataSource:
                 f"{found.path}: {count:,} {what}, where {found.name} has {published:,}: {difference}; get the whole"
                 " file, or take it as it is with --allow-changed-data."
             )
+        return found if count == published else replace(found, official=False)
 
 
 def _names(editions: Sequence[PublishedFile]) -> Iterator[str]:

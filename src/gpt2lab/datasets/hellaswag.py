@@ -39,7 +39,7 @@ def read_hellaswag(source: DataSource) -> EvaluationSet[HellaSwagItem]:
     """The validation items (the test set's answers are secret); JSON lines or Parquet."""
     found = source.file(HELLASWAG, restore=_restored)
     items = tuple(_item(record, place) for place, record in _records(Path(found.path)))
-    source.check_count(found, len(items), ITEMS)
+    found = source.check_count(found, len(items), ITEMS)
     return EvaluationSet(items, (found,))
 
 

@@ -44,5 +44,5 @@ def read_lambada(source: DataSource, version: Literal["openai", "original"] = "o
             if not line.strip():
                 raise BadInput(f"{found.path}: line {number:,} is empty; give a passage a line.")
         passages = tuple(lines)
-    source.check_count(found, len(passages), PASSAGES, "passages")
+    found = source.check_count(found, len(passages), PASSAGES, "passages")
     return EvaluationSet(passages, (found,))

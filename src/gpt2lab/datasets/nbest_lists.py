@@ -51,6 +51,10 @@ def read_nbest_lists(place: Path, references: Path | None = None) -> list[Uttera
     if references is None:
         return utterances
     said = _read_table(references)
+    if said and not any(utterance.id in said for utterance in utterances):
+        raise BadInput(
+            f"{references}: has none of the ids of {place}: {next(iter(said))!r} there, {utterances[0].id!r} here."
+        )
     return [replace(utterance, reference=said.get(utterance.id)) for utterance in utterances]
 
 

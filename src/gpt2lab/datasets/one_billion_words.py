@@ -29,5 +29,5 @@ def read_one_billion_words(source: DataSource) -> EvaluationSet[str]:
         if not sentence.strip():
             raise BadInput(f"{found.path}: line {number:,} is empty; give a sentence a line.")
     units = sum(len(sentence.split()) + 1 for sentence in sentences)
-    source.check_count(found, units, UNITS, "words and ends of sentences")
+    found = source.check_count(found, units, UNITS, "words and ends of sentences")
     return EvaluationSet(tuple(sentences), (found,))

@@ -51,5 +51,5 @@ def read_piqa(source: DataSource) -> EvaluationSet[PiqaItem]:
             text_field(record, key, f"{found.path}: line {number:,}") for key in ("goal", "sol1", "sol2")
         )
         items.append(PiqaItem(goal, (first, second), answer))
-    source.check_count(found, len(items), ITEMS)
+    found = source.check_count(found, len(items), ITEMS)
     return EvaluationSet(tuple(items), (found, labels))

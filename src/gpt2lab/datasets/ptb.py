@@ -25,8 +25,8 @@ def read_ptb(source: DataSource) -> EvaluationSet[str]:
     found = source.file(PTB, restore=_restored)
     path = Path(found.path)
     text = "".join(read_plain_pieces(path)) if found.sha256 == PTB.sha256 else _restored(path).decode("utf-8")
-    source.check_count(found, len(text.splitlines()), SENTENCES, "sentences")
-    source.check_count(found, len(text.split()), WORDS, "words")
+    found = source.check_count(found, len(text.splitlines()), SENTENCES, "sentences")
+    found = source.check_count(found, len(text.split()), WORDS, "words")
     return EvaluationSet((text,), (found,))
 
 

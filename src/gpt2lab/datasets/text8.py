@@ -77,7 +77,7 @@ def read_text8(source: DataSource) -> EvaluationSet[str]:
     found = found or source.file(TEXT8)
     with open_bytes(Path(found.path)) as handle:
         text = handle.read(CHARACTERS + 1)
-    source.check_count(found, len(text), CHARACTERS, "characters")
+    found = source.check_count(found, len(text), CHARACTERS, "characters")
     if len(text) < TEST_SHARE:
         raise BadInput(f"{found.path}: {len(text)} characters are too few to test on; get {TEXT8.url}.")
     return EvaluationSet((text[-(len(text) // TEST_SHARE) :].decode("utf-8", "replace"),), (found,))

@@ -50,7 +50,7 @@ def read_winograd(source: DataSource) -> EvaluationSet[WinogradItem]:
     # Not an XML parser: the file is flat, and no entities of its own can then be expanded.
     schemas = re.findall(r"<schema>(.*?)</schema>", content.decode(encoding, "replace"), re.DOTALL)
     items = tuple(_item(schema, f"{found.path}: schema {number}") for number, schema in enumerate(schemas[:SCHEMAS], 1))
-    source.check_count(found, len(items), SCHEMAS, "schemas")
+    found = source.check_count(found, len(items), SCHEMAS, "schemas")
     return EvaluationSet(items, (found,))
 
 

@@ -48,7 +48,7 @@ def read_winogrande(source: DataSource) -> EvaluationSet[WinograndeItem]:
     found = source.file(WINOGRANDE, LLM_FOUNDRY)
     records = read_json_lines(Path(found.path))
     items = tuple(_item(record, f"{found.path}: line {number:,}") for number, record in records)
-    source.check_count(found, len(items), ITEMS)
+    found = source.check_count(found, len(items), ITEMS)
     return EvaluationSet(items, (found,))
 
 

@@ -2,6 +2,9 @@
 
 from gpt2lab.evaluate.statistics import Metric
 
+LARGE = 1e5
+"""From here on a perplexity says no more than its order: that of a model that does not know the words at all."""
+
 
 def is_share(name: str) -> bool:
     """Whether a metric is a share from 0 to 1, which is said in percent."""
@@ -50,10 +53,20 @@ def interval_text(name: str, low: float | None, high: float | None, beside: floa
     return f"{difference_text(name, low, beside)} to {difference_text(name, high, beside)}"
 
 
+def range_text(name: str, low: float | None, high: float | None, beside: float) -> str:
+    """A value's own 95 % interval, "44.63 to 47.35"; a dash where it is not known."""
+    if low is None or high is None:
+        return "–"
+    return " to ".join(_digits(name, scaled(name, end), scaled(name, beside)) for end in (low, high))
+
+
 def _digits(name: str, number: float, beside: float) -> str:
-    """`number` with the decimals that suit the value `beside` it."""
+    """`number` with the decimals that suit the value `beside` it; from LARGE on as 1.92e9."""
     if name.startswith("bits"):
         return f"{number:,.3f}"
+    if max(abs(number), abs(beside)) >= LARGE and number:
+        digits, exponent = f"{number:.2e}".split("e")
+        return f"{digits}e{int(exponent)}" if abs(number) >= 1000 else f"{number:.2f}"
     if abs(beside) >= 1e12:
         return f"{number:.3g}"
     decimals = 2 if abs(beside) < 100 else 1 if abs(beside) < 1000 else 0

@@ -6,6 +6,7 @@ the others.
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -96,6 +97,9 @@ def rescore(
         raise BadOption(f"--held-out-share {held_out_share}: give a share between 0 and 1.")
     if weight is None and length_bonus is not None:
         raise BadOption("--length-bonus goes with --weight; give both, or neither to have them tuned.")
+    for name, value in (("--weight", weight), ("--length-bonus", length_bonus)):
+        if value is not None and not math.isfinite(value):
+            raise BadOption(f"{name} {value}: give a number.")
     known = [number for number, each in enumerate(utterances) if each.reference is not None]
     tuned: list[int] = []
     if weight is None:

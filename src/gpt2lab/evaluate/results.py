@@ -100,6 +100,8 @@ def write_results(out: Path, result: SuiteResult) -> None:
 def read_results(out: Path) -> SuiteResult:
     """Read a folder's `results.json` (or the file itself). Raises BadInput where it is none."""
     path = out / "results.json" if out.is_dir() else out
+    if path != out and not path.exists():
+        raise BadInput(f"{out}: no results.json in it; make one with `gpt2lab evaluate ... --out {out}`.")
     found = read_json(path)
     try:
         return _suite(found)

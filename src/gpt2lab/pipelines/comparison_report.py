@@ -45,7 +45,7 @@ def write_comparison_report(out: Path, comparison: Comparison, command: str) -> 
             " one that is better says little."
         )
     for note in comparison_notes(comparison):
-        report.paragraph(note[0].upper() + note[1:])
+        report.paragraph(note)  # most begin with a label, which stays as it is
     report.foot(
         [
             ("command", command),

@@ -16,7 +16,7 @@ from gpt2lab.evaluate.run import PreparedTask, identify_model, prepare_task, sco
 from gpt2lab.evaluate.scoring import predict_seconds
 from gpt2lab.evaluate.tasks.task import Task, UnfitModel
 from gpt2lab.generate.language_model import LanguageModel
-from gpt2lab.pipelines.evaluation_report import write_evaluation_report
+from gpt2lab.pipelines.evaluation_report import left_out, write_evaluation_report
 from gpt2lab.pipelines.item_overlap import item_overlap, items_overlap
 
 
@@ -117,8 +117,8 @@ def _with_earlier(result: SuiteResult, earlier: SuiteResult) -> SuiteResult:
 def _suite_result(
     evaluated: Evaluated, out: Path | None, suite: str, protocol: str, command: str, training: Sequence[Path]
 ) -> SuiteResult:
-    for label, why in evaluated.absent.items():
-        say(f"{label}: left out. {why}")
+    for labels, why in left_out(evaluated.absent):
+        say(f"{labels}: left out: {why}")
     texts = {each.label: [question.text for question in each.questions] for each in evaluated.prepared}
     shares = items_overlap(texts, training) if training else {}
     results: list[TaskResult] = []

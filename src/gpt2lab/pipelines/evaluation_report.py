@@ -1,7 +1,7 @@
 """What an evaluation is shown as: a page with the paper's figures beside ours, and a table for the terminal."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from gpt2lab.evaluate.metric_text import (
     lower_is_better,
     metric_text,
     metric_words,
+    range_text,
     scaled,
     value_text,
 )
@@ -46,6 +47,8 @@ HEADLINES = (
     ("hellaswag", "accuracy_norm"),
 )
 """The figures that are shown large, the first three that a run has."""
+OVERLAP_HEADS = ("8-grams", "in training, %", "paper: in WebText, %", "items with any", "of items")
+WITHOUT_HEADS = ("all items", "without overlap", "difference", "items left")
 PAPER_CONTEXT = 1024
 MOST_RUNS = 6
 
@@ -82,7 +85,9 @@ def write_evaluation_report(out: Path, result: SuiteResult, others: Sequence[Sui
     report.figures(_headlines(result, figures))
     _paper_table(report, result, size, figures)
     if result.absent:
-        report.table(["set", "why"], list(result.absent.items()), "Sets that were left out")
+        report.heading("Sets that were left out")
+        for labels, why in left_out(result.absent):
+            report.paragraph(f"{labels}: {why}")
     _measurement_table(report, result, size, figures)
     _pictures(report, result, others)
     if others:
@@ -99,20 +104,57 @@ def evaluation_text(result: SuiteResult) -> str:
     """The table for the terminal."""
     size = nearest_size(result.model.parameters)
     figures = list(_figures(result, size))
-    head = ("set", "metric", f"paper {size.name}", "ours", "difference", "95 %", "items", "not as in the paper")
+    heads, cells = _columns(figures, size)
+    head = ("set", "metric", *heads, "items", "not as in the paper" if _has_paper(figures) else "remarks")
     rows = [
         (
             figure.task.label,
             metric_words(figure.metric.name),
-            "–" if figure.paper is None else value_text(figure.metric.name, figure.paper.value),
-            metric_text(figure.metric),
-            *_difference(figure),
+            *of_figure,
             f"{figure.metric.items:,}",
             "; ".join(_differences(figure.task)) or "–",
         )
+        for figure, of_figure in zip(figures, cells, strict=True)
+    ]
+    lines = [text_table([head, *rows], left=(0, 1, len(head) - 1)), ""]
+    if overlaps := [(task, task.overlap) for task in result.tasks if task.overlap is not None]:
+        table = [("set", *OVERLAP_HEADS), *(_overlap_row(task, overlap) for task, overlap in overlaps)]
+        lines += [text_table([[cell or "–" for cell in row] for row in table]), ""]
+        if changed := [
+            row for task, overlap in overlaps if overlap.overlapping_items for row in _without_rows(task, overlap)
+        ]:
+            table = [("figure", *WITHOUT_HEADS), *changed]
+            lines += [text_table([[cell or "–" for cell in row] for row in table]), ""]
+    return "\n".join([*lines, _outcome(result, size, figures)])
+
+
+def left_out(absent: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What was left out and why; labels with the same reason together."""
+    labels_of: dict[str, list[str]] = {}
+    for label, why in absent.items():
+        labels_of.setdefault(why, []).append(label)
+    return [(", ".join(labels), why) for why, labels in labels_of.items()]
+
+
+def _has_paper(figures: Sequence[_Figure]) -> bool:
+    return any(figure.paper is not None for figure in figures)
+
+
+def _columns(figures: Sequence[_Figure], size: ModelSize) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Heads and cells: ours beside the paper's; where it has none of the figures, ours with their own interval."""
+    if not _has_paper(figures):
+        ours = [figure.metric for figure in figures]
+        return ("ours", "95 %"), [
+            (metric_text(one), range_text(one.name, one.low, one.high, one.value)) for one in ours
+        ]
+    return (f"paper {size.name}", "ours", "difference", "its 95 %"), [
+        (
+            "–" if figure.paper is None else value_text(figure.metric.name, figure.paper.value),
+            metric_text(figure.metric),
+            *_difference(figure),
+        )
         for figure in figures
     ]
-    return f"{text_table([head, *rows], left=(0, 1, 7))}\n\n{_outcome(result, size, figures)}"
 
 
 def _figures(result: SuiteResult, size: ModelSize) -> Iterator[_Figure]:
@@ -151,14 +193,14 @@ def _outcome(result: SuiteResult, size: ModelSize, figures: Sequence[_Figure]) -
     if len(counts) == 1:
         (verdict,) = counts
         many = len(compared) > 1
-        which = f"all {len(compared)} figures" if many else "its 1 figure"
+        which = "its 1 figure" if not many else "both figures" if len(compared) == 2 else f"all {len(compared)} figures"
         return f"{who}: beside {of}, {which} {_VERDICTS[verdict][many]}."
     found = _listed([f"{count} {_VERDICTS[verdict][count != 1]}" for verdict, count in counts.items()])
     return f"{who}: beside {of}, of {_counted(len(compared), 'figure')} {found}."
 
 
 _VERDICTS = {
-    "as the paper": ("does not differ by more than its error", "do not differ by more than their errors"),
+    "as the paper": ("differs by no more than its error", "differ by no more than their errors"),
     "better": ("is better", "are better"),
     "worse": ("is worse", "are worse"),
 }
@@ -188,21 +230,15 @@ def _count_text(count: int) -> str:
 
 
 def _paper_table(report: Report, result: SuiteResult, size: ModelSize, figures: Sequence[_Figure]) -> None:
+    heads, cells = _columns(figures, size)
+    known = _has_paper(figures)
     report.table(
-        ["figure", f"paper, {size.name}", "ours", "difference", "its 95 % interval"],
-        [
-            (
-                figure.name,
-                None if figure.paper is None else value_text(figure.metric.name, figure.paper.value),
-                metric_text(figure.metric),
-                *_difference(figure),
-            )
-            for figure in figures
-        ],
-        "The paper's figures and ours, with the standard error",
+        ["figure", *heads],
+        [(figure.name, *of_figure) for figure, of_figure in zip(figures, cells, strict=True)],
+        ("The paper's figures and ours" if known else "The figures") + ", with the standard error",
     )
     model = result.model
-    if not is_same_size(model.parameters, size):
+    if known and not is_same_size(model.parameters, size):
         report.paragraph(
             f"Nearest size in the paper: {size.name} ({size.parameters:,} parameters), {_times(model, size)} than this"
             " model."
@@ -216,7 +252,7 @@ def _paper_table(report: Report, result: SuiteResult, size: ModelSize, figures: 
     if read_off:
         report.paragraph(f"Read off a picture of the paper, not printed there: {', '.join(dict.fromkeys(read_off))}.")
     report.table(
-        ["set", "items", "not as in the paper, as far as its protocol is known"],
+        ["set", "items", "not as in the paper, as far as its protocol is known" if known else "remarks"],
         [(task.label, f"{task.items:,}", "; ".join(_differences(task)) or None) for task in result.tasks],
     )
 
@@ -241,7 +277,7 @@ def _differences(task: TaskResult) -> list[str]:
         for name, value in paper_options(task.label).items()
         if name in task.identity.options and task.identity.options[name] != value
     ]
-    if limit := task.identity.options.get("limit"):
+    if (limit := task.identity.options.get("limit")) and task.items >= limit:
         found.append(f"the first {_counted(limit, 'item')} only")
     if task.truncated:
         found.append(f"{_counted(task.truncated, 'item')} cut to the model's context")
@@ -287,10 +323,11 @@ def _pictures(report: Report, result: SuiteResult, others: Sequence[SuiteResult]
     runs = [result, *others]
     panels_of = [_panel(task, metric, runs) for task in result.tasks for metric in _main_metrics(task)]
     parts = [(name, part) for name, part in panels_of if part.curve or len({x for x, _ in part.dots}) > 1]
+    ours = "ours and the runs beside it" if others else "ours"
     words = (
-        "Small dots: the sizes of the paper; dashed: the best result before it; large dots: ours."
+        f"Small dots: the sizes of the paper; dashed: the best result before it; large dots: {ours}."
         if any(part.curve for _, part in parts)
-        else "Ours; the paper has no figure for these."
+        else f"{ours[0].upper()}{ours[1:]}; the paper has no figure for these."
     )
     if scores := [part for name, part in parts if is_share(name)]:
         report.picture(panels("Scores over the size of the model (higher is better)", scores, _X_LABEL), words)
@@ -342,7 +379,7 @@ def _overlap_tables(report: Report, result: SuiteResult) -> None:
         return
     report.heading("Items that are in the training documents")
     report.table(
-        ["set", "8-grams", "in training, %", "paper: in WebText, %", "items with any", "of items"],
+        ["set", *OVERLAP_HEADS],
         [_overlap_row(task, overlap) for task, overlap in found],
         "Overlap of the sets with the model's training documents",
     )
@@ -353,7 +390,7 @@ def _overlap_tables(report: Report, result: SuiteResult) -> None:
         f"{', '.join(dict.fromkeys(place for _, overlap in found for place in overlap.training))}."
     )
     report.table(
-        ["figure", "all items", "without overlap", "difference", "items left"],
+        ["figure", *WITHOUT_HEADS],
         [row for task, overlap in found for row in _without_rows(task, overlap)],
         "The figures without every item that has an 8-gram in common with training documents",
     )
