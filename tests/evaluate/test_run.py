@@ -15,9 +15,10 @@ from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.checkpoints.model_folder import save_model_folder
 from gpt2lab.datasets.evaluation_sets import DataSource
 from gpt2lab.evaluate.results import read_rows
-from gpt2lab.evaluate.run import identify_model, run_task
+from gpt2lab.evaluate.run import identify_model, prepare_task, run_task
 from gpt2lab.evaluate.tasks.own_items import OwnChoices
 from gpt2lab.evaluate.tasks.own_text import OwnText
+from gpt2lab.evaluate.tasks.task import UnfitModel
 from gpt2lab.generate.language_model import LanguageModel
 from gpt2lab.model.gpt2 import GPT2
 
@@ -116,6 +117,16 @@ def test_a_set_without_items_is_told(small_model, tmp_path):
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(BadInput, match=r"empty\.jsonl"):
         run(small_model, tmp_path / "empty.jsonl", None)
+
+
+def test_an_item_longer_than_the_context_is_named_where_it_is_to_be_scored(small_model, choices_file):
+    choices_file.write_text(
+        choices_file.read_text() + json.dumps({"context": "dry a coat", "choices": ["burn " * 40, "no"], "answer": 1})
+    )
+    task, identity = OwnChoices(file=choices_file), identify_model("mine", small_model)
+    with pytest.raises(UnfitModel, match=r"mine: item 31: a continuation of \d+ tokens .* a context of 32"):
+        prepare_task("mine", task, small_model, identity, SOURCE)
+    assert len(prepare_task("mine", task, small_model, identity, SOURCE, limit=30).questions) == 30
 
 
 def test_a_killed_evaluation_goes_on_and_gives_the_same_bits(small_model, sentences, tmp_path):

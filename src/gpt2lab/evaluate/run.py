@@ -24,7 +24,7 @@ from gpt2lab.evaluate.results import (
     task_identity,
 )
 from gpt2lab.evaluate.scoring import Pair, Scores, score_as_done
-from gpt2lab.evaluate.tasks.task import Predicts, Question, Task
+from gpt2lab.evaluate.tasks.task import Predicts, Question, Task, UnfitModel
 from gpt2lab.generate.language_model import LanguageModel
 
 CODE_OF_SCORES = ("datasets", "evaluate", "model", "tokens")
@@ -77,7 +77,8 @@ def prepare_task(
 ) -> PreparedTask:
     """Read a task's set and make its questions (the first `limit` of them).
 
-    Raises BadInput where the set is absent or not the published one, or has no items.
+    Raises BadInput where the set is absent or not the published one, or has no items, UnfitModel where an item alone is
+    longer than the model's context.
     """
     found = task.read(source)
     try:
@@ -86,6 +87,7 @@ def prepare_task(
         raise type(error)(f"{label}: {error}") from None
     if not questions:
         raise BadInput(f"{label}: the set has no items.")
+    _check_lengths(label, questions, model.network.config.context_length)
     if len({question.name for question in questions}) < len(questions):
         raise BadInput(f"{label}: two items of the set have the same name.")
     options: dict[str, Any] = asdict(task)  # type: ignore[call-overload]
@@ -94,6 +96,20 @@ def prepare_task(
         options["limit"] = limit
     of = TaskIdentity(task.name, task.version, options, found.files, identity, code_sha256())
     return PreparedTask(label, task, found, questions, of)
+
+
+def _check_lengths(label: str, questions: Sequence[Question], context_length: int) -> None:
+    """Raise UnfitModel where a continuation is longer than the context.
+
+    Scored in parts it would be another question, and left out the set would be another set.
+    """
+    for question in questions:
+        longest = max(len(pair.continuation) for pair in question.pairs)
+        if longest > context_length:
+            raise UnfitModel(
+                f"{label}: item {question.name}: a continuation of {longest:,} tokens can't be scored by a model with a"
+                f" context of {context_length:,}; take a model with a longer one, or leave the set out."
+            )
 
 
 def run_task(

@@ -176,12 +176,6 @@ def test_facts_say_what_guessing_gives():
     assert facts == {"choices": 4, "chance": pytest.approx((1 / 4 + 1 / 3) / 2)}
 
 
-def test_an_item_that_does_not_fit_is_named():
-    item = PiqaItem("dry a coat", ("hang it", "burn " * 30), 0)
-    with pytest.raises(BadInput, match=r"item 1: a continuation of \d+ tokens .* a context of 16"):
-        question_of(Piqa(), item, 16)
-
-
 def test_an_empty_choice_is_named():
     with pytest.raises(BadInput, match="item 1: choice 2 of 2 is empty"):
         question_of(Piqa(), PiqaItem("dry a coat", ("hang it", " "), 0))

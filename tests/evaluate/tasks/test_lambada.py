@@ -72,11 +72,6 @@ def test_an_item_without_two_words_is_named(small_tokenizer, text):
         Lambada().questions(set_of("a cat sleeps", text), small_tokenizer, 32)
 
 
-def test_an_item_longer_than_the_context_is_named(small_tokenizer):
-    with pytest.raises(BadInput, match=r"item 1: a continuation of \d+ tokens .* context of 32"):
-        Lambada().questions(set_of("a " + "qx" * 40), small_tokenizer, 32)
-
-
 def test_banned_tokens_are_stop_words_with_their_space():
     tokenizer = gpt2_tokenizer()
     banned = Lambada(filter="nltk127", filter_at="first token").banned(tokenizer)

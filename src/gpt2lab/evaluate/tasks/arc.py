@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from gpt2lab.datasets.arc import ArcItem, read_arc
 from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
-from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_question
+from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, choice_question
 from gpt2lab.evaluate.tasks.task import Question
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
@@ -31,17 +31,12 @@ class Arc(MultipleChoice):
         """The test set of this kind."""
         return read_arc(source, self.kind)
 
-    def questions(
-        self, found: EvaluationSet[ArcItem], tokenizer: ByteLevelBPE, context_length: int
-    ) -> Sequence[Question]:
+    def question(self, name: str, item: ArcItem, tokenizer: ByteLevelBPE) -> Question:
         """A pair an answer."""
-        questions = []
-        for number, item in enumerate(found.items, 1):
-            choices = [(f"Question: {item.question}\nAnswer:", f" {choice}") for choice in item.choices]
-            lengths = list(map(len, item.choices))
-            text = f"{item.question} {item.choices[item.answer]}"
-            questions.append(choice_question(tokenizer, str(number), choices, item.answer, lengths, text, "lm-eval"))
-        return check_lengths(questions, context_length)
+        choices = [(f"Question: {item.question}\nAnswer:", f" {choice}") for choice in item.choices]
+        lengths = list(map(len, item.choices))
+        text = f"{item.question} {item.choices[item.answer]}"
+        return choice_question(tokenizer, name, choices, item.answer, lengths, text, "lm-eval")
 
     def offered(self, item: ArcItem) -> Sequence[str]:
         """What there is to choose from."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from gpt2lab.datasets.boolq import BoolqItem, read_boolq
 from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
-from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_question
+from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, choice_question
 from gpt2lab.evaluate.tasks.task import Question
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
@@ -30,18 +30,12 @@ class Boolq(MultipleChoice):
         """The validation set."""
         return read_boolq(source)
 
-    def questions(
-        self, found: EvaluationSet[BoolqItem], tokenizer: ByteLevelBPE, context_length: int
-    ) -> Sequence[Question]:
+    def question(self, name: str, item: BoolqItem, tokenizer: ByteLevelBPE) -> Question:
         """Two pairs a question."""
-        questions = []
-        for number, item in enumerate(found.items, 1):
-            context = f"{item.passage}\nQuestion: {item.question}?\nAnswer:"
-            choices = [(context, f" {answer}") for answer in _ANSWERS]
-            text = f"{item.passage}\n{item.question}"
-            question = choice_question(tokenizer, str(number), choices, int(item.answer), [1, 1], text, "lm-eval")
-            questions.append(question)
-        return check_lengths(questions, context_length)
+        context = f"{item.passage}\nQuestion: {item.question}?\nAnswer:"
+        choices = [(context, f" {answer}") for answer in _ANSWERS]
+        text = f"{item.passage}\n{item.question}"
+        return choice_question(tokenizer, name, choices, int(item.answer), [1, 1], text, "lm-eval")
 
     def offered(self, item: BoolqItem) -> Sequence[str]:  # noqa: ARG002
         """What there is to choose from."""

@@ -11,7 +11,6 @@ from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
 from gpt2lab.evaluate.detokenizers.cbt import CBTRules, detokenize_cbt
 from gpt2lab.evaluate.tasks.multiple_choice import (
     MultipleChoice,
-    check_lengths,
     choice_question,
     last_tokens,
 )
@@ -103,7 +102,7 @@ class CBT(MultipleChoice):
             if self.score == "whole":
                 question = replace(question, pairs=last_tokens(question.pairs, context_length))
             questions.append(question)
-        return check_lengths(questions, context_length)
+        return questions
 
     def offered(self, item: CbtItem) -> Sequence[str]:
         """What there is to choose from."""

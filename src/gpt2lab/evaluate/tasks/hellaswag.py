@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
 from gpt2lab.datasets.hellaswag import HellaSwagItem, read_hellaswag
-from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_question
+from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, choice_question
 from gpt2lab.evaluate.tasks.task import Question
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
@@ -35,17 +35,12 @@ class HellaSwag(MultipleChoice):
         """The validation set."""
         return read_hellaswag(source)
 
-    def questions(
-        self, found: EvaluationSet[HellaSwagItem], tokenizer: ByteLevelBPE, context_length: int
-    ) -> Sequence[Question]:
+    def question(self, name: str, item: HellaSwagItem, tokenizer: ByteLevelBPE) -> Question:
         """Four pairs a story."""
-        questions = []
-        for number, item in enumerate(found.items, 1):
-            choices = self.choices(item)
-            lengths = [len(tokenizer.encode(end)) if self.norm == "tokens" else len(end) - 1 for _, end in choices]
-            text = f"{item.ctx} {item.endings[item.answer]}"
-            questions.append(choice_question(tokenizer, str(number), choices, item.answer, lengths, text, "lm-eval"))
-        return check_lengths(questions, context_length)
+        choices = self.choices(item)
+        lengths = [len(tokenizer.encode(end)) if self.norm == "tokens" else len(end) - 1 for _, end in choices]
+        text = f"{item.ctx} {item.endings[item.answer]}"
+        return choice_question(tokenizer, name, choices, item.answer, lengths, text, "lm-eval")
 
     def choices(self, item: HellaSwagItem) -> list[tuple[str, str]]:
         """The context and, with a space before it, each ending."""

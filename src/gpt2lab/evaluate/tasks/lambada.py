@@ -15,7 +15,6 @@ from gpt2lab.evaluate.results import Row
 from gpt2lab.evaluate.scoring import BannedTokens, Pair, Scores
 from gpt2lab.evaluate.statistics import Metric, accuracy, perplexity
 from gpt2lab.evaluate.stop_words import STOP_WORDS, StopWords
-from gpt2lab.evaluate.tasks.multiple_choice import check_lengths
 from gpt2lab.evaluate.tasks.task import Question
 from gpt2lab.evaluate.text_pairs import BorderRule, text_pair
 from gpt2lab.evaluate.word_search import is_punctuation, most_probable_word
@@ -96,7 +95,12 @@ class Lambada:
             raise BadInput(f"{text[:40]!r} is no passage with a last word: it needs a space between two words.")
         return ("\n" if self.prefix == "newline" else "") + before, space + word
 
-    def questions(self, found: EvaluationSet[str], tokenizer: ByteLevelBPE, context_length: int) -> Sequence[Question]:
+    def questions(
+        self,
+        found: EvaluationSet[str],
+        tokenizer: ByteLevelBPE,
+        context_length: int,  # noqa: ARG002
+    ) -> Sequence[Question]:
         """One pair a passage."""
         questions = []
         for number, text in enumerate(found.items, 1):
@@ -108,7 +112,7 @@ class Lambada:
             if self.prefix == "eot":
                 pair = Pair((tokenizer.end_of_text, *pair.context), pair.continuation)
             questions.append(Question(str(number), (pair,), text, {"answer": word.strip()}))
-        return check_lengths(questions, context_length)
+        return questions
 
     def facts(self, found: EvaluationSet[str], tokenizer: ByteLevelBPE) -> dict[str, Any]:
         """Passages, tokens of their last words, and how many of these the filter keeps from being answered."""

@@ -9,7 +9,7 @@ from gpt2lab.datasets.evaluation_sets import EvaluationSet
 from gpt2lab.evaluate.results import Row
 from gpt2lab.evaluate.scoring import BannedTokens, Pair, Scores
 from gpt2lab.evaluate.statistics import Metric, accuracy
-from gpt2lab.evaluate.tasks.task import Question, UnfitModel
+from gpt2lab.evaluate.tasks.task import Question
 from gpt2lab.evaluate.text_pairs import BorderRule, text_pair
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
@@ -43,9 +43,22 @@ class MultipleChoice:
 
     METRICS: ClassVar[tuple[str, ...]] = ("accuracy", "accuracy_norm")
 
+    def question(self, name: str, item: Any, tokenizer: ByteLevelBPE) -> Question:
+        """An item as a question of this name: a pair a choice."""
+        raise NotImplementedError
+
     def offered(self, item: Any) -> Sequence[str]:
         """What there is to choose from."""
         raise NotImplementedError
+
+    def questions(
+        self,
+        found: EvaluationSet[Any],
+        tokenizer: ByteLevelBPE,
+        context_length: int,  # noqa: ARG002
+    ) -> Sequence[Question]:
+        """The items as questions, named by their place from 1."""
+        return [self.question(str(number), item, tokenizer) for number, item in enumerate(found.items, 1)]
 
     def facts(self, found: EvaluationSet[Any], tokenizer: ByteLevelBPE) -> dict[str, Any]:  # noqa: ARG002
         """How many choices there are at most, and the share of items that guessing gets right."""
@@ -73,21 +86,6 @@ class MultipleChoice:
     def metrics(self, rows: Sequence[Row]) -> list[Metric]:
         """The share of right answers, by each way to choose."""
         return [accuracy(name, [row[name] for row in rows]) for name in self.METRICS]
-
-
-def check_lengths(questions: Sequence[Question], context_length: int) -> Sequence[Question]:
-    """The questions as they are. Raises UnfitModel, naming the item, where a continuation is longer than the context.
-
-    Scored in parts it would be another question, and left out the set would be another set.
-    """
-    for question in questions:
-        longest = max(len(pair.continuation) for pair in question.pairs)
-        if longest > context_length:
-            raise UnfitModel(
-                f"item {question.name}: a continuation of {longest:,} tokens can't be scored by a model with a context"
-                f" of {context_length:,}; take a model with a longer one, or leave the set out."
-            )
-    return questions
 
 
 def last_tokens(pairs: Sequence[Pair], context_length: int) -> tuple[Pair, ...]:

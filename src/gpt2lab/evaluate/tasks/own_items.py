@@ -10,7 +10,7 @@ from gpt2lab.datasets.own_items import OwnItem, read_own_choices, read_own_cloze
 from gpt2lab.evaluate.results import Row
 from gpt2lab.evaluate.scoring import Scores
 from gpt2lab.evaluate.statistics import Metric, accuracy, perplexity
-from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_question
+from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, choice_question
 from gpt2lab.evaluate.tasks.task import Question
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
@@ -33,11 +33,9 @@ class OwnChoices(MultipleChoice):
         """The file's items."""
         return read_own_choices(self.file)
 
-    def questions(
-        self, found: EvaluationSet[OwnItem], tokenizer: ByteLevelBPE, context_length: int
-    ) -> Sequence[Question]:
+    def question(self, name: str, item: OwnItem, tokenizer: ByteLevelBPE) -> Question:
         """A pair a choice."""
-        return check_lengths([_question(n, item, tokenizer) for n, item in enumerate(found.items, 1)], context_length)
+        return choice_question(tokenizer, name, item.choices, item.answer, item.lengths, item.text)
 
     def offered(self, item: OwnItem) -> Sequence[str]:
         """What there is to choose from."""
@@ -63,11 +61,9 @@ class OwnCloze(MultipleChoice):
         """The file's items."""
         return read_own_cloze(self.file)
 
-    def questions(
-        self, found: EvaluationSet[OwnItem], tokenizer: ByteLevelBPE, context_length: int
-    ) -> Sequence[Question]:
+    def question(self, name: str, item: OwnItem, tokenizer: ByteLevelBPE) -> Question:
         """A pair a last word or candidate."""
-        return check_lengths([_question(n, item, tokenizer) for n, item in enumerate(found.items, 1)], context_length)
+        return choice_question(tokenizer, name, item.choices, item.answer, item.lengths, item.text)
 
     def facts(self, found: EvaluationSet[OwnItem], tokenizer: ByteLevelBPE) -> dict[str, Any]:  # noqa: ARG002
         """How many last words and gaps there are."""
@@ -87,7 +83,3 @@ class OwnCloze(MultipleChoice):
         if words:
             found.append(perplexity("perplexity", [row["nats"] for row in words], [row["units"] for row in words]))
         return found
-
-
-def _question(number: int, item: OwnItem, tokenizer: ByteLevelBPE) -> Question:
-    return choice_question(tokenizer, str(number), item.choices, item.answer, item.lengths, item.text)

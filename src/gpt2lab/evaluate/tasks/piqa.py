@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
 from gpt2lab.datasets.piqa import PiqaItem, read_piqa
-from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_question
+from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, choice_question
 from gpt2lab.evaluate.tasks.task import Question
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
@@ -27,17 +27,12 @@ class Piqa(MultipleChoice):
         """The validation set."""
         return read_piqa(source)
 
-    def questions(
-        self, found: EvaluationSet[PiqaItem], tokenizer: ByteLevelBPE, context_length: int
-    ) -> Sequence[Question]:
+    def question(self, name: str, item: PiqaItem, tokenizer: ByteLevelBPE) -> Question:
         """Two pairs a goal."""
-        questions = []
-        for number, item in enumerate(found.items, 1):
-            choices = [(f"Question: {item.goal}\nAnswer:", f" {solution}") for solution in item.solutions]
-            lengths = list(map(len, item.solutions))
-            text = f"{item.goal}\n{item.solutions[item.answer]}"
-            questions.append(choice_question(tokenizer, str(number), choices, item.answer, lengths, text, "lm-eval"))
-        return check_lengths(questions, context_length)
+        choices = [(f"Question: {item.goal}\nAnswer:", f" {solution}") for solution in item.solutions]
+        lengths = list(map(len, item.solutions))
+        text = f"{item.goal}\n{item.solutions[item.answer]}"
+        return choice_question(tokenizer, name, choices, item.answer, lengths, text, "lm-eval")
 
     def offered(self, item: PiqaItem) -> Sequence[str]:
         """What there is to choose from."""

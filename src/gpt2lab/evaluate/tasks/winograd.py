@@ -8,7 +8,7 @@ from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
 from gpt2lab.datasets.winograd import WinogradItem, read_winograd
 from gpt2lab.evaluate.results import Row
 from gpt2lab.evaluate.scoring import Pair, Scores
-from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_question
+from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, choice_question
 from gpt2lab.evaluate.tasks.task import Question
 from gpt2lab.evaluate.text_pairs import BorderRule
 from gpt2lab.tokens.bpe import ByteLevelBPE
@@ -72,20 +72,15 @@ class Winograd(MultipleChoice):
             sentences.append((f"{before} {candidate}".lstrip(" "), after))
         return sentences
 
-    def questions(
-        self, found: EvaluationSet[WinogradItem], tokenizer: ByteLevelBPE, context_length: int
-    ) -> Sequence[Question]:
+    def question(self, name: str, item: WinogradItem, tokenizer: ByteLevelBPE) -> Question:
         """Two pairs a schema."""
-        questions = []
-        for number, item in enumerate(found.items, 1):
-            sentences = self.sentences(item)
-            choices = sentences if self.score == "partial" else [("", given + after) for given, after in sentences]
-            right = "".join(sentences[item.answer])
-            question = choice_question(tokenizer, str(number), choices, item.answer, [1, 1], right, self.rules)
-            pairs = tuple(self._with_start(pair, tokenizer) for pair in question.pairs)
-            lengths = [len(pair.continuation) if self.norm == "per token" else 1 for pair in pairs]
-            questions.append(replace(question, pairs=pairs, facts={**question.facts, "lengths": lengths}))
-        return check_lengths(questions, context_length)
+        sentences = self.sentences(item)
+        choices = sentences if self.score == "partial" else [("", given + after) for given, after in sentences]
+        right = "".join(sentences[item.answer])
+        question = choice_question(tokenizer, name, choices, item.answer, [1, 1], right, self.rules)
+        pairs = tuple(self._with_start(pair, tokenizer) for pair in question.pairs)
+        lengths = [len(pair.continuation) if self.norm == "per token" else 1 for pair in pairs]
+        return replace(question, pairs=pairs, facts={**question.facts, "lengths": lengths})
 
     def _with_start(self, pair: Pair, tokenizer: ByteLevelBPE) -> Pair:
         end_of_text = tokenizer.end_of_text

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from gpt2lab.datasets.evaluation_sets import DataSource, EvaluationSet
 from gpt2lab.datasets.winogrande import WinograndeItem, read_winogrande
-from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, check_lengths, choice_question
+from gpt2lab.evaluate.tasks.multiple_choice import MultipleChoice, choice_question
 from gpt2lab.evaluate.tasks.task import Question
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
@@ -28,17 +28,12 @@ class Winogrande(MultipleChoice):
         """The validation set."""
         return read_winogrande(source)
 
-    def questions(
-        self, found: EvaluationSet[WinograndeItem], tokenizer: ByteLevelBPE, context_length: int
-    ) -> Sequence[Question]:
+    def question(self, name: str, item: WinograndeItem, tokenizer: ByteLevelBPE) -> Question:
         """Two pairs a sentence."""
-        questions = []
-        for number, item in enumerate(found.items, 1):
-            after = f" {item.after.strip()}"
-            choices = [(item.before + option, after) for option in item.options]
-            text = item.before + item.options[item.answer] + item.after
-            questions.append(choice_question(tokenizer, str(number), choices, item.answer, [1, 1], text, "lm-eval"))
-        return check_lengths(questions, context_length)
+        after = f" {item.after.strip()}"
+        choices = [(item.before + option, after) for option in item.options]
+        text = item.before + item.options[item.answer] + item.after
+        return choice_question(tokenizer, name, choices, item.answer, [1, 1], text, "lm-eval")
 
     def offered(self, item: WinograndeItem) -> Sequence[str]:
         """What there is to choose from."""
