@@ -17,11 +17,11 @@ from torch import Tensor
 from gpt2lab.base.errors import BadInput
 from gpt2lab.base.progress import progress_bar
 from gpt2lab.evaluate.packing import Ids, Segment, needed_hidden
+from gpt2lab.evaluate.target_scores import target_scores
 from gpt2lab.model.config import GPT2Config
 from gpt2lab.model.gpt2 import GPT2
-from gpt2lab.model.loss import logit_chunks, softmax_in_place
 
-TOKENS_A_PACK = 4096
+TOKENS_A_PACK = 2048
 FEWEST_SHARED = 8
 """A common beginning shorter than this is computed again: keeping it apart costs more calls than it saves."""
 _SORTED_BY = 64
@@ -281,13 +281,16 @@ def _laid_out(groups: list[_Group]) -> _Pack:
 def _score_pack(network: GPT2, pack: _Pack, banned: BannedTokens | None) -> Iterator[tuple[int, Scores]]:
     """The scores of a pack's sequences, in its order."""
     hidden_RD = needed_hidden(network, pack.segments)
-    # Chunks of rows are read in order, so the targets are put in the order of their rows.
+    # Rows are read in order, so the targets are put in the order of their rows.
     rows = np.concatenate(pack.rows_of)
     order = np.argsort(rows, kind="stable")
     targets = np.concatenate([np.asarray(each.pair.continuation, dtype=np.int64) for each in pack.sequences])
-    firsts = np.concatenate([np.arange(each.scored) == 0 for each in pack.sequences])
-    chunks = list(_read(network, hidden_RD, rows[order], targets[order], firsts[order], banned))
-    columns = [np.concatenate(column)[np.argsort(order, kind="stable")] for column in zip(*chunks, strict=True)]
+    firsts = np.concatenate([np.arange(each.scored) == 0 for each in pack.sequences]).astype(np.int64)
+    device = hidden_RD.device
+    rows_M, targets_M, firsts_M = (torch.from_numpy(each[order]).to(device) for each in (rows, targets, firsts))
+    banned_KV = None if banned is None else (torch.stack([banned.later, banned.first]).to(device), firsts_M)
+    read = target_scores(hidden_RD, network.head_weight, rows_M, targets_M, banned_KV)
+    columns = [column.cpu().numpy()[np.argsort(order, kind="stable")] for column in read]
     if not np.isfinite(columns[0]).all():
         raise BadInput("the model gives logits that are not numbers: its weights are broken.")
     done = 0
@@ -297,35 +300,3 @@ def _score_pack(network: GPT2, pack: _Pack, banned: BannedTokens | None) -> Iter
         log_probs, best, *allowed = (tuple(column[own].tolist()) for column in columns)
         allowed_log_probs, allowed_best = allowed or (None, None)
         yield sequence.number, Scores(log_probs, best, allowed_log_probs, allowed_best, sequence.truncated)
-
-
-def _read(
-    network: GPT2,
-    hidden_RD: Tensor,
-    rows: Ids,
-    targets: Ids,
-    firsts: npt.NDArray[np.bool_],
-    banned: BannedTokens | None,
-) -> Iterator[list[npt.NDArray[np.float64]]]:
-    """The columns of `Scores` for targets in order of the rows that predict them, a chunk of rows at a time."""
-    for chunk, logits_CV in logit_chunks(hidden_RD, network.head_weight):
-        here = slice(*np.searchsorted(rows, [chunk.start, chunk.stop]))
-        if here.start == here.stop:
-            continue
-        row_M = torch.from_numpy(rows[here] - chunk.start).to(logits_CV.device)
-        target_M = torch.from_numpy(targets[here]).to(logits_CV.device)
-        logit_M = logits_CV[row_M, target_M]
-        columns = []
-        if banned is not None:
-            first_M1 = torch.from_numpy(firsts[here]).to(logits_CV.device)[:, None]
-            allowed_MV = logits_CV[row_M, : len(banned.first)].masked_fill(
-                torch.where(first_M1, banned.first.to(row_M.device), banned.later.to(row_M.device)), -torch.inf
-            )
-            allowed_M = allowed_MV.gather(1, target_M[:, None])[:, 0]  # minus infinity where the target is banned
-            columns = [allowed_M - allowed_MV.logsumexp(-1), allowed_MV.argmax(-1) == target_M]
-        largest_C = logits_CV.amax(-1)
-        best_M = logit_M >= largest_C[row_M]
-        best_M[best_M.clone()] = logits_CV[row_M[best_M]].argmax(-1) == target_M[best_M]  # the first of equals
-        logsumexp_C = softmax_in_place(logits_CV, largest_C)
-        columns = [logit_M - logsumexp_C[row_M], best_M, *columns]
-        yield [column.cpu().numpy() for column in columns]

@@ -86,14 +86,14 @@ def _chunks(
     x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, chunk_logits: int
 ) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
     """Of each chunk: rows, probabilities [C, V] (overwritten by the next), nats [C] (0 if ignored), logsumexp [C]."""
-    for rows, logits_CV in logit_chunks(x_ND, weight_VD, chunk_logits):
+    for rows, logits_CV in _logit_chunks(x_ND, weight_VD, chunk_logits):
         target_C = logits_CV.gather(1, targets_N[rows, None].clamp(min=0))[:, 0]
         logsumexp_C = softmax_in_place(logits_CV, logits_CV.amax(-1))
         nats_C = (logsumexp_C - target_C).masked_fill(targets_N[rows] < 0, 0.0)
         yield rows, logits_CV[:, : len(weight_VD)], nats_C, logsumexp_C
 
 
-def logit_chunks(x_ND: Tensor, weight_VD: Tensor, chunk_logits: int = CHUNK_LOGITS) -> Iterator[tuple[slice, Tensor]]:
+def _logit_chunks(x_ND: Tensor, weight_VD: Tensor, chunk_logits: int = CHUNK_LOGITS) -> Iterator[tuple[slice, Tensor]]:
     """Of each chunk of hidden states: its rows, and their logits of at least float32, overwritten by the next chunk.
 
     The logits are [C, V rounded up to a multiple of 16], minus infinity beyond V. The chunks are of nearly one size: a
