@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.processes import run_measured
 from gpt2lab.base.machine import describe_machine, describe_versions
 from gpt2lab.checkpoints.model_folder import save_model_folder
 from gpt2lab.datasets.evaluation_sets import DataSource
@@ -108,16 +108,9 @@ def best_batch(model: Path, file: Path, items: int) -> int | None:
 def run_one(who: str, model: Path, file: Path, batch: int, items: int) -> dict[str, Any]:
     """One process: what it prints as JSON, and its peak memory in bytes."""
     command = [PYTHON[who], "-P", str(CONTESTANTS), who, str(model), str(file), str(batch), str(items)]
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(command, stdout=output, stderr=errors)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        errors.seek(0)
-        if process.returncode:
-            sys.exit(f"error: {' '.join(command)} ended with {process.returncode}:\n{errors.read()[-3000:]}")
-        found: dict[str, Any] = json.loads(output.read().splitlines()[-1])
-    return found | {"peak_memory_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)}
+    ended = run_measured(command)
+    found: dict[str, Any] = json.loads(ended.output.splitlines()[-1])
+    return found | {"peak_memory_bytes": ended.peak_memory_bytes}
 
 
 def median(runs: list[dict[str, Any]], key: str) -> float:

@@ -14,12 +14,11 @@ import importlib.util
 import json
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.processes import run_measured
 from gpt2lab.base.machine import describe_machine, describe_versions
 from gpt2lab.model.config import gpt2_size, training_flops_per_token
 
@@ -67,16 +66,9 @@ def is_there(name: str) -> bool:
 def run_one(name: str, steps: int) -> dict[str, Any]:
     """One process: what it prints as JSON, and its peak memory in bytes."""
     command = [sys.executable, "-P", str(CONTESTANTS), name, str(BATCH), str(steps), os.environ.get("NANOGPT", "")]
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(command, stdout=output, stderr=errors)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        errors.seek(0)
-        if process.returncode:
-            sys.exit(f"error: {' '.join(command)} ended with {process.returncode}:\n{errors.read()[-3000:]}")
-        found: dict[str, Any] = json.loads(output.read().splitlines()[-1])
-    return found | {"peak_memory_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)}
+    ended = run_measured(command)
+    found: dict[str, Any] = json.loads(ended.output.splitlines()[-1])
+    return found | {"peak_memory_bytes": ended.peak_memory_bytes}
 
 
 def step_seconds(runs: list[dict[str, Any]]) -> list[float]:

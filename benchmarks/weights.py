@@ -20,13 +20,12 @@ import importlib.util
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.processes import run_measured
 from gpt2lab.base.machine import describe_machine, describe_versions
 from gpt2lab.model.config import gpt2_size, parameter_count
 
@@ -107,20 +106,10 @@ def run_one(name: str, model: Path, *more: str) -> dict[str, Any] | None:
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     if name not in EXPORTERS:
         environment["OMP_NUM_THREADS"] = "1"
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        start = time.monotonic()
-        # This process is smaller than any of its children: else their peak would be what they forked from.
-        process = subprocess.Popen(command, stdout=output, stderr=errors, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        errors.seek(0)
-        if process.returncode:
-            sys.exit(f"error: {' '.join(command)} ended with {process.returncode}:\n{errors.read()[-3000:]}")
-        found = json.loads(output.read().splitlines()[-1]) if name not in EXPORTERS else {}
-    unit = 1 if sys.platform == "darwin" else 1024
-    return found | {"process_seconds": seconds, "peak_memory_bytes": usage.ru_maxrss * unit}
+    # This process is smaller than any of its children, as their peak memory asks for.
+    ended = run_measured(command, environment)
+    found = json.loads(ended.output.splitlines()[-1]) if name not in EXPORTERS else {}
+    return found | {"process_seconds": ended.seconds, "peak_memory_bytes": ended.peak_memory_bytes}
 
 
 def compare(folder: Path) -> int:

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ def identify_model(source: str, model: LanguageModel) -> ModelIdentity:
     return ModelIdentity(source, parameters, context_length, digest.hexdigest(), model.tokenizer.sha256)
 
 
+@cache
 def code_sha256() -> str:
     """SHA-256 of the source files that scores depend on."""
     package = Path(__file__).parents[1]

@@ -104,11 +104,10 @@ def evaluate_suite(
 
 def _with_earlier(result: SuiteResult, earlier: SuiteResult) -> SuiteResult:
     """The result with the same model's tasks that were evaluated before into the same folder, and not now."""
-    labels = {task.label for task in result.tasks}
-    kept = tuple(task for task in earlier.tasks if task.label not in labels)
     if earlier.model.weights_sha256 != result.model.weights_sha256:
         return result
-    tasks = (*kept, *result.tasks)
+    labels = {task.label for task in result.tasks}
+    tasks = (*(task for task in earlier.tasks if task.label not in labels), *result.tasks)
     there = {task.label for task in tasks}
     absent = {label: why for label, why in (earlier.absent | result.absent).items() if label not in there}
     return replace(result, tasks=tasks, absent=absent)
@@ -119,8 +118,10 @@ def _suite_result(
 ) -> SuiteResult:
     for labels, why in left_out(evaluated.absent):
         say(f"{labels}: left out: {why}")
-    texts = {each.label: [question.text for question in each.questions] for each in evaluated.prepared}
-    shares = items_overlap(texts, training) if training else {}
+    shares = {}
+    if training:
+        texts = {each.label: [question.text for question in each.questions] for each in evaluated.prepared}
+        shares = items_overlap(texts, training)
     results: list[TaskResult] = []
     for prepared in evaluated.prepared:
         start = time.monotonic()
