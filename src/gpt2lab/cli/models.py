@@ -137,7 +137,7 @@ def generate_verb() -> Callable[..., None]:
     import tyro
 
     from gpt2lab.generate.language_model import LanguageModel
-    from gpt2lab.generate.sampling import SamplingOptions
+    from gpt2lab.generate.options import SamplingOptions
 
     def command(
         model: tyro.conf.Positional[str],
@@ -154,18 +154,17 @@ def generate_verb() -> Callable[..., None]:
         """
         if prompt == "-":
             prompt = sys.stdin.read()
-        decoding = LanguageModel.load(model).stream(prompt, options)
-        if decoding.dropped_prompt_tokens:
-            dropped = decoding.dropped_prompt_tokens
+        generation = LanguageModel.load(model).stream(prompt, options)
+        if dropped := generation.dropped_prompt_tokens:
             say(f"the prompt is longer than the context: its first {dropped:,} tokens are not seen.")
         if json:
-            return print_json(decoding.completion("".join(decoding)))
+            return print_json(generation.completions()[0])
         print(prompt, end="", flush=True)
-        for piece in decoding:
+        for piece in generation:
             print(piece, end="", flush=True)
         print()
-        if decoding.window_slides:
-            say(f"the text outgrew the context: {decoding.window_slides:,} times its older half was let go.")
+        if slides := generation.completions()[0].window_slides:
+            say(f"the text outgrew the context: {slides:,} times its older half was let go.")
         return None
 
     return tyro.conf.configure(tyro.conf.UseAppendAction)(command)
