@@ -10,7 +10,8 @@ Then the 1542M shape at 8 bits, one sequence, with the process's largest residen
 takes from the process's start to its first token, its files in the page cache and its kernels compiled.
 
 "Of bandwidth" is the bytes of weights and scales that a token reads, times tokens a second of one sequence, over the
-best read rate of memory in the same sitting: before each contestant's turn all cores sum a buffer of 1 GiB.
+best rate at which all cores together sum a buffer of 1 GiB just before and just after: on a machine that is shared, the
+memory's own rate changes within minutes. The same over the best rate of the whole sitting is given beside it.
 
 A peer counts as one of 8 bits where its matrices are held in 8 bits, as one of float32 where it also computes in
 float32. The best peer is the fastest one that holds at least as many bits as ours: a peer of 4 bits is in the table,
@@ -298,13 +299,14 @@ def worker(command: list[str]) -> Iterator[Worker]:
 
 @dataclass(frozen=True)
 class Sitting:
-    """What all contestants did in the same rounds. Bandwidth in bytes a second."""
+    """What all contestants did in the same rounds."""
 
     size: str
     contestants: list[Contestant]
     runs: dict[str, Runs]
     """Of each contestant, of each task."""
-    bandwidth: list[float]
+    bandwidth: dict[str, list[float]]
+    """Of each contestant and round, the best read rate of memory measured just before and just after, in bytes a second."""
     idle_cpu: dict[str, float]
     """Processor time that a contestant took while others had their turn, per second of that."""
     versions: dict[str, str]
@@ -329,7 +331,7 @@ def sit(
 ) -> Sitting:
     """Every contestant loads; then each has its turn in each round, the order turned by one."""
     runs: dict[str, Runs] = {one.name: {task: [] for task in tasks} for one in contestants}
-    read_rates: list[float] = []
+    memory_rates: dict[str, list[float]] = {one.name: [] for one in contestants}
     idle = dict.fromkeys(runs, (0.0, 0.0))
     versions: dict[str, str] = {}
     with ExitStack() as stack:
@@ -348,7 +350,7 @@ def sit(
             turn = number % len(contestants)
             for one in [*contestants[turn:], *contestants[:turn]]:
                 time.sleep(REST_SECONDS)
-                read_rates.append(meter.ask()["bytes_per_second"])
+                before = meter.ask()["bytes_per_second"]
                 if one.name in left:
                     cpu, clock = left[one.name]
                     spent, passed = idle[one.name]
@@ -361,11 +363,14 @@ def sit(
                     runs[one.name][task].append(
                         workers[one.name].ask(**request(task, seed=number, new_tokens=new_tokens))
                     )
+                    if task == "one":
+                        time.sleep(REST_SECONDS)
+                        memory_rates[one.name].append(max(before, meter.ask()["bytes_per_second"]))
                 time.sleep(REST_SECONDS)
                 left[one.name] = (workers[one.name].cpu_seconds, time.monotonic())
                 print(f"{one.name}: { {task: runs[one.name][task][-1] for task in tasks} }", file=sys.stderr)
     shares = {name: spent / passed if passed else 0.0 for name, (spent, passed) in idle.items()}
-    return Sitting(folder.name, contestants, runs, read_rates, shares, versions)
+    return Sitting(folder.name, contestants, runs, memory_rates, shares, versions)
 
 
 def request(task: str, seed: int, new_tokens: int) -> dict[str, Any]:
@@ -402,7 +407,7 @@ def best(sitting: Sitting, task: str, counts: Callable[[Contestant], bool]) -> C
 
 def summarize(sitting: Sitting, xl: Sitting | None, first_token: list[float]) -> dict[str, Any]:
     """The figures of the claims; a ratio against an absent peer is missing."""
-    figures: dict[str, Any] = {"bandwidth_bytes_per_second": max(sitting.bandwidth)}
+    figures: dict[str, Any] = {}
     for key, ours, task, counts in (
         ("int8_b1_vs_best_8bit_peer", "gpt2lab int8", "one", lambda one: 8 <= one.bits < 16),
         ("fp32_b1_vs_best_peer", "gpt2lab float32", "one", lambda one: one.bits == 32),
@@ -421,6 +426,7 @@ def summarize(sitting: Sitting, xl: Sitting | None, first_token: list[float]) ->
     for one in sitting.contestants:
         if one.name == "gpt2lab int8":
             figures["int8_b1_of_bandwidth"] = of_bandwidth(sitting, one)
+            figures["int8_b1_of_best_bandwidth"] = of_best_bandwidth(sitting, one)
     if xl and "gpt2lab int8" in xl.runs:
         figures["xl_int8_tokens_per_second"] = xl.median("gpt2lab int8", "one")
         figures["xl_int8_peak_gb"] = peak_memory(xl, "gpt2lab int8") / 1e9
@@ -431,10 +437,21 @@ def summarize(sitting: Sitting, xl: Sitting | None, first_token: list[float]) ->
     return figures
 
 
+def read_rates(sitting: Sitting, contestant: Contestant) -> list[float]:
+    """Bytes of weights a second that one sequence's decoding read, of each round."""
+    size = contestant.bytes_per_token(gpt2_size(sitting.size))
+    return [size * run["decode_tokens"] / run["decode_seconds"] for run in sitting.runs[contestant.name]["one"]]
+
+
 def of_bandwidth(sitting: Sitting, contestant: Contestant) -> float:
-    """Bytes of weights that one sequence's decoding reads a second, over the best rate measured."""
-    read = contestant.bytes_per_token(gpt2_size(sitting.size)) * sitting.median(contestant.name, "one")
-    return read / max(sitting.bandwidth)
+    """The median of each round's rate over the memory's own just before and after."""
+    pairs = zip(read_rates(sitting, contestant), sitting.bandwidth[contestant.name], strict=True)
+    return statistics.median(rate / of_memory for rate, of_memory in pairs)
+
+
+def of_best_bandwidth(sitting: Sitting, contestant: Contestant) -> float:
+    """The median rate over the memory's best in the whole sitting."""
+    return statistics.median(read_rates(sitting, contestant)) / max(map(max, sitting.bandwidth.values()))
 
 
 def peak_memory(sitting: Sitting, name: str) -> int:
@@ -457,8 +474,8 @@ def print_table(sitting: Sitting, xl: Sitting | None, first_token: list[float], 
             f"{one.name:38}{one.bits:>6.3g}{cells[0]:>22}{cells[1]:>24}{cells[2]:>24}{of_bandwidth(sitting, one):>14.0%}"
             f"{peak_memory(sitting, one.name) / 1e6:>9,.0f}"
         )
-    rates = sorted(sitting.bandwidth)
-    print(f"memory reads {rates[-1] / 1e9:.1f} GB/s at best (median {statistics.median(rates) / 1e9:.1f})")
+    rates = sorted(rate / 1e9 for each in sitting.bandwidth.values() for rate in each)
+    print(f"memory reads {spread(rates, 1)} GB/s")
     print(f"a contestant that waited took {max(sitting.idle_cpu.values(), default=0):.1%} of a core at most")
     for one in xl.contestants if xl else ():
         print(

