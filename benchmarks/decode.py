@@ -1,7 +1,7 @@
-"""How fast does it generate? Ours beside transformers, CTranslate2, OpenVINO GenAI and llama.cpp, all on the processor.
+"""How fast does it generate? Ours beside transformers, CTranslate2, OpenVINO GenAI and llama.cpp, on the processor.
 
-`python -m benchmarks.decode [--json FILE] [--quick]`. The 124M shape with random weights, greedy, end of text ignored so
-that all make the same number of tokens: 128 after a prompt of 32, for one sequence and for eight different ones
+`python -m benchmarks.decode [--json FILE] [--quick]`. The 124M shape with random weights, greedy, end of text ignored
+so that all make the same number of tokens: 128 after a prompt of 32, for one sequence and for eight different ones
 together; and the first token after a prompt of 512. Every contestant is a process of its own, in its own environment,
 that loads once; a round runs each once, all with the same prompts, which are new in every round; figures are medians.
 Compared is decoding: the tokens that came after every sequence had its first one, by the time they took.
@@ -23,13 +23,12 @@ import json
 import os
 import random
 import select
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,14 +36,11 @@ from typing import Any
 
 import psutil
 
-from benchmarks.processes import run_measured
+from benchmarks.decode_models import LLAMA_CPP, OPENVINO, make_models
 from gpt2lab.base.machine import describe_machine, describe_versions
 from gpt2lab.model.config import GPT2Config, gpt2_size
 
-ROOT = Path(__file__).parents[1]
 CONTESTANTS = Path(__file__).with_name("decode_contestants.py")
-OPENVINO = ROOT / ".venv-openvino" / "bin"
-LLAMA_CPP = ROOT / ".venv-llama-cpp" / "bin"
 
 PROMPT_TOKENS, NEW_TOKENS, LONG_PROMPT_TOKENS, MANY = 32, 128, 512, 8
 ORDINARY_TOKENS = 50_256
@@ -58,7 +54,10 @@ Runs = dict[str, list[Run]]
 
 @dataclass(frozen=True)
 class Contestant:
-    """A library with its settings. `bits` a weight takes, its share of a block's scale included; `head_bits` if other."""
+    """A library with its settings.
+
+    `bits` a weight takes, its share of a block's scale included; `head_bits` those of the head, where they are others.
+    """
 
     name: str
     library: str
@@ -131,13 +130,20 @@ PEERS = (
     ),
     Contestant("llama.cpp Q4_0", "llama.cpp", LLAMA_PYTHON, "q4_0.gguf", 4.5, head_bits=6.5625),
 )
+LIBRARIES = tuple(dict.fromkeys(one.library for one in (*OURS, *PEERS)))
+XL = ("gpt2lab int8", "llama.cpp Q8_0")
+TASKS = ("one", "many", "prefill")
 
-QUANTIZE_Q4_0 = """
-import sys, llama_cpp
-options = llama_cpp.llama_model_quantize_default_params()
-options.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0
-sys.exit(llama_cpp.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), options))
-"""
+COMPARED = {
+    "int8_b1_vs_best_8bit_peer": ("gpt2lab int8", "one", 8, 15),
+    "fp32_b1_vs_best_peer": ("gpt2lab float32", "one", 32, 32),
+    "int8_b8_vs_best_peer": ("gpt2lab int8", "many", 8, 32),
+    "int8_b8_vs_best_peer_any_bits": ("gpt2lab int8", "many", 0, 32),
+    "prefill_vs_best_peer": ("gpt2lab int8", "prefill", 8, 32),
+    "prefill_vs_best_peer_any_bits": ("gpt2lab int8", "prefill", 0, 32),
+    "fp32_prefill_vs_best_peer": ("gpt2lab float32", "prefill", 32, 32),
+}
+"""Figures that are ratios: which of ours, at what, against the fastest peer of at least and at most so many bits."""
 
 
 def main() -> None:
@@ -182,10 +188,6 @@ def main() -> None:
         asked.json.write_text(json.dumps(whole, indent=2) + "\n")
 
 
-LIBRARIES = tuple(dict.fromkeys(one.library for one in (*OURS, *PEERS)))
-XL = ("gpt2lab int8", "llama.cpp Q8_0")
-
-
 def is_there(contestant: Contestant) -> bool:
     """Whether its environment is set up and has the library."""
     if not contestant.python.exists():
@@ -195,61 +197,11 @@ def is_there(contestant: Contestant) -> bool:
     return subprocess.run([contestant.python, "-c", look], check=False).returncode == 0
 
 
-def make_models(folder: Path, size: str, wanted: set[str]) -> None:
-    """Make those of the wanted models that are not there yet, from the same random weights in float32."""
-    folder.mkdir(parents=True, exist_ok=True)
-    source = folder / "float32"
-    for name in sorted(wanted | {"float32"}, key=MAKERS.index):
-        out = folder / name
-        if out.exists():
-            continue
-        print(f"making {size} {name}", file=sys.stderr)
-        part = folder / f"part-{name}"
-        run_measured(making_command(name, source, part, size), os.environ | {"HF_HUB_OFFLINE": "1"})
-        part.rename(out)
-
-
-MAKERS = (
-    "float32",
-    "int8",
-    "int4",
-    "float32.gguf",
-    "float16.gguf",
-    "bfloat16.gguf",
-    "q8_0.gguf",
-    "q4_0.gguf",
-    "ct2-float32",
-    "ct2-int8",
-    "openvino-fp32",
-    "openvino-int8",
-    "openvino-int4",
-)
-"""All models, each after what it is made from."""
-
-
-def making_command(name: str, source: Path, out: Path, size: str) -> list[str]:
-    """What makes a model of another type from the float32 one, or that one itself."""
-    gpt2lab = [sys.executable, "-m", "gpt2lab"]
-    if name == "float32":
-        return [sys.executable, "-m", "benchmarks.weights_contestants", "make", str(out), size]
-    if name in ("int8", "int4"):
-        return [*gpt2lab, "quantize", str(source), "--out", str(out), "--weights", name]
-    if name == "q4_0.gguf":
-        float32 = source.with_name("float32.gguf")
-        return [str(LLAMA_PYTHON), "-c", QUANTIZE_Q4_0, str(float32), str(out)]
-    if name.endswith(".gguf"):
-        return [*gpt2lab, "export", str(source), "--to", "gguf", "--dtype", Path(name).stem, "--out", str(out)]
-    kind = name.partition("-")[2]
-    if name.startswith("ct2-"):
-        return [*gpt2lab, "export", str(source), "--to", "ctranslate2", "--dtype", kind, "--out", str(out)]
-    task = ["--task", "text-generation-with-past", "--weight-format", kind]
-    return [str(OPENVINO / "optimum-cli"), "export", "openvino", "--model", str(source), *task, str(out)]
-
-
 class Worker:
     """A process that answers a line of JSON with one."""
 
     def __init__(self, command: list[str]) -> None:
+        self._command = command
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the worker
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
@@ -269,7 +221,9 @@ class Worker:
         if not line:
             self._process.wait()
             self._errors.seek(0)
-            sys.exit(f"error: {' '.join(map(str, self._process.args))}:\n{self._errors.read()[-3000:]}")  # type: ignore[arg-type]
+            said = self._errors.read()[-3000:]
+            self.close()
+            sys.exit(f"error: {' '.join(map(str, self._command))}:\n{said}")
         answer: Run = json.loads(line)
         return answer
 
@@ -281,10 +235,8 @@ class Worker:
 
     def close(self) -> None:
         """End it."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._errors.close()
+        with self._process:  # closes both pipes, which ends it
+            self._errors.close()
 
 
 @contextmanager
@@ -306,7 +258,7 @@ class Sitting:
     runs: dict[str, Runs]
     """Of each contestant, of each task."""
     bandwidth: dict[str, list[float]]
-    """Of each contestant and round, the best read rate of memory measured just before and just after, in bytes a second."""
+    """Of each contestant and round, the best read rate just before and just after, in bytes a second."""
     idle_cpu: dict[str, float]
     """Processor time that a contestant took while others had their turn, per second of that."""
     versions: dict[str, str]
@@ -321,9 +273,6 @@ class Sitting:
     def median(self, name: str, task: str) -> float:
         """The median of `values`."""
         return statistics.median(self.values(name, task))
-
-
-TASKS = ("one", "many", "prefill")
 
 
 def sit(
@@ -398,9 +347,9 @@ def first_token_seconds(model: Path) -> float:
     return seconds
 
 
-def best(sitting: Sitting, task: str, counts: Callable[[Contestant], bool]) -> Contestant | None:
-    """The fastest of the peers that count."""
-    peers = [one for one in sitting.contestants if not one.is_ours and counts(one)]
+def best_peer(sitting: Sitting, task: str, least_bits: float, most_bits: float) -> Contestant | None:
+    """The fastest of the peers whose weights take so many bits."""
+    peers = [one for one in sitting.contestants if not one.is_ours and least_bits <= one.bits <= most_bits]
     sign = -1 if task == "prefill" else 1
     return max(peers, key=lambda one: sign * sitting.median(one.name, task), default=None)
 
@@ -408,16 +357,8 @@ def best(sitting: Sitting, task: str, counts: Callable[[Contestant], bool]) -> C
 def summarize(sitting: Sitting, xl: Sitting | None, first_token: list[float]) -> dict[str, Any]:
     """The figures of the claims; a ratio against an absent peer is missing."""
     figures: dict[str, Any] = {}
-    for key, ours, task, counts in (
-        ("int8_b1_vs_best_8bit_peer", "gpt2lab int8", "one", lambda one: 8 <= one.bits < 16),
-        ("fp32_b1_vs_best_peer", "gpt2lab float32", "one", lambda one: one.bits == 32),
-        ("int8_b8_vs_best_peer", "gpt2lab int8", "many", lambda one: one.bits >= 8),
-        ("int8_b8_vs_best_peer_any_bits", "gpt2lab int8", "many", lambda one: True),
-        ("prefill_vs_best_peer", "gpt2lab int8", "prefill", lambda one: one.bits >= 8),
-        ("prefill_vs_best_peer_any_bits", "gpt2lab int8", "prefill", lambda one: True),
-        ("fp32_prefill_vs_best_peer", "gpt2lab float32", "prefill", lambda one: one.bits == 32),
-    ):
-        peer = best(sitting, task, counts)
+    for key, (ours, task, *bits) in COMPARED.items():
+        peer = best_peer(sitting, task, *bits)
         if ours not in sitting.runs or peer is None:
             continue
         ratio = sitting.median(ours, task) / sitting.median(peer.name, task)
@@ -462,7 +403,7 @@ def peak_memory(sitting: Sitting, name: str) -> int:
 def print_table(sitting: Sitting, xl: Sitting | None, first_token: list[float], figures: dict[str, Any]) -> None:
     """Ours and each peer, medians with the lowest and the highest, and the limit."""
     print(
-        f"{'124M, decoding':38}{'bits':>6}{'one: tokens/s':>22}{'eight: tokens/s':>24}{'prefill 512: s':>24}"
+        f"{'124M, decoding':38}{'bits':>6}{'one: tokens/s':>25}{'eight: tokens/s':>25}{'prefill 512: s':>24}"
         f"{'of bandwidth':>14}{'peak MB':>9}"
     )
     for one in (*OURS, *PEERS):
@@ -471,8 +412,8 @@ def print_table(sitting: Sitting, xl: Sitting | None, first_token: list[float], 
             continue
         cells = [spread(sitting.values(one.name, task), 3 if task == "prefill" else 1) for task in TASKS]
         print(
-            f"{one.name:38}{one.bits:>6.3g}{cells[0]:>22}{cells[1]:>24}{cells[2]:>24}{of_bandwidth(sitting, one):>14.0%}"
-            f"{peak_memory(sitting, one.name) / 1e6:>9,.0f}"
+            f"{one.name:38}{one.bits:>6.3g}{cells[0]:>25}{cells[1]:>25}{cells[2]:>24}"
+            f"{of_bandwidth(sitting, one):>14.0%}{peak_memory(sitting, one.name) / 1e6:>9,.0f}"
         )
     rates = sorted(rate / 1e9 for each in sitting.bandwidth.values() for rate in each)
     print(f"memory reads {spread(rates, 1)} GB/s")
@@ -481,7 +422,7 @@ def print_table(sitting: Sitting, xl: Sitting | None, first_token: list[float], 
         print(
             f"1542M {one.name}: {spread(xl.values(one.name, 'one'), 1)} tokens/s, {of_bandwidth(xl, one):.0%} of"
             f" bandwidth, largest resident set {peak_memory(xl, one.name) / 1e9:.2f} GB"
-        ) if xl else None
+        )
     if first_token:
         print(f"gpt2lab generate, from its start to the first token: {spread(sorted(first_token), 2)} s")
     for key, value in figures.items():

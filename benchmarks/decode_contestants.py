@@ -37,6 +37,7 @@ def main() -> None:
     # Whatever a library prints is no answer.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    packages: tuple[str, ...]
     if library == "bandwidth":
         measure, packages = bandwidth(), ("numpy", "numba")
     else:
@@ -79,13 +80,15 @@ def gpt2lab(model: str, weights: str) -> tuple[Generate, tuple[str, ...]]:
     def generate(prompts: Prompts, new_tokens: int) -> Arrivals:
         options = SamplingOptions(max_tokens=new_tokens, temperature=0, ignore_end_of_text=True)
         statistics, asked = engine.statistics, sum(map(len, prompts))
-        read, arrivals = statistics.prefill_tokens + statistics.shared_prompt_tokens, []
+        read, decoded = statistics.prefill_tokens + statistics.shared_prompt_tokens, statistics.decode_tokens
         running = [engine.submit(prompt, options) for prompt in prompts]
-        decoded = statistics.decode_tokens
-        while engine.step():
-            if statistics.prefill_tokens + statistics.shared_prompt_tokens - read == asked:
-                arrivals.append((time.perf_counter(), statistics.decode_tokens - decoded))
-            decoded = statistics.decode_tokens
+        arrivals: Arrivals = []
+        goes_on = True
+        while goes_on:
+            goes_on = engine.step()
+            made, decoded = statistics.decode_tokens - decoded, statistics.decode_tokens
+            if statistics.prefill_tokens + statistics.shared_prompt_tokens - read == asked and (made or not arrivals):
+                arrivals.append((time.perf_counter(), made))
         for generation in running:
             (completion,) = generation.completions()
             check_count(completion.tokens, new_tokens)
