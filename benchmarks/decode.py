@@ -295,18 +295,19 @@ def sit(
                 workers[one.name].ask(**request(task, seed=-1, new_tokens=2))
             print(f"{one.name} is ready", file=sys.stderr)
         left: dict[str, tuple[float, float]] = {}
+
+        def watch(name: str) -> None:
+            """Add what it took since its last turn."""
+            if name in left:
+                (spent, passed), (cpu, clock) = idle[name], left[name]
+                idle[name] = spent + workers[name].cpu_seconds - cpu, passed + time.monotonic() - clock
+
         for number in range(rounds):
             turn = number % len(contestants)
             for one in [*contestants[turn:], *contestants[:turn]]:
                 time.sleep(REST_SECONDS)
                 before = meter.ask()["bytes_per_second"]
-                if one.name in left:
-                    cpu, clock = left[one.name]
-                    spent, passed = idle[one.name]
-                    idle[one.name] = (
-                        spent + workers[one.name].cpu_seconds - cpu,
-                        passed + time.monotonic() - clock,
-                    )
+                watch(one.name)
                 for task in tasks:
                     time.sleep(REST_SECONDS)
                     runs[one.name][task].append(
@@ -318,6 +319,8 @@ def sit(
                 time.sleep(REST_SECONDS)
                 left[one.name] = (workers[one.name].cpu_seconds, time.monotonic())
                 print(f"{one.name}: { {task: runs[one.name][task][-1] for task in tasks} }", file=sys.stderr)
+        for name in workers:
+            watch(name)
     shares = {name: spent / passed if passed else 0.0 for name, (spent, passed) in idle.items()}
     return Sitting(folder.name, contestants, runs, memory_rates, shares, versions)
 
