@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from gpt2lab.base.errors import BadOption
 from gpt2lab.checkpoints.weights import Checkpoint, without_padding
 from gpt2lab.generate.backend import Float32, Int32, LogitsOf
-from gpt2lab.generate.cpu.kernels import ACTIVATION_BLOCKS, BLOCK_TOKENS, LANES
+from gpt2lab.generate.cpu.kernels import ACTIVATION_BLOCKS, BLOCK_TOKENS, ROWS_TOGETHER, LANES
 from gpt2lab.generate.cpu.packing import WEIGHT_TYPES, PackedWeights, WeightType, pack, padded
 from gpt2lab.generate.cpu.step import SHAPE, forward
 from gpt2lab.generate.cpu.team import Team
@@ -78,7 +78,8 @@ class CpuBackend:
         config, weights, threads = self.config, self.weights, self._team.threads
         d, inner, qkv = padded(config.n_embd), padded(4 * config.n_embd), padded(3 * config.n_embd)
         factors_stride = -(-inner // ACTIVATION_BLOCKS[self._activation_bits])
-        scratch_stride = 2 * self._head_width_p + -(-config.context_length // LANES) * LANES + LANES
+        scores_stride = -(-config.context_length // LANES) * LANES + LANES
+        scratch_stride = config.n_head * ROWS_TOGETHER * (2 * self._head_width_p + scores_stride)
         sizes = (ROWS * d, ROWS * d, ROWS * qkv, ROWS * d, ROWS * inner, threads * scratch_stride)
         ends = np.cumsum(sizes)
         x_at, y_at, qkv_at, attended_at, inner_at, scratch_at = (ends - sizes).tolist()
@@ -90,7 +91,7 @@ class CpuBackend:
         self._shape[:] = (
             config.n_layer, config.n_head, config.n_embd, d, inner, qkv, padded(config.vocab_size), self._head_width,
             self._head_width_p, 0, config.activation_function == "gelu", x_at, y_at, qkv_at, attended_at, inner_at,
-            factors_stride, scratch_at, scratch_stride, weights.final_norm_at, weights.positions_at,
+            factors_stride, scratch_at, scratch_stride, scores_stride, weights.final_norm_at, weights.positions_at,
             weights.zeros_at,
         )  # fmt: skip
 

@@ -433,58 +433,89 @@ def gelu_tanh(_typing: Any, values: Any, at: Any, length: Any) -> Any:
     return signature, code
 
 
+def _attention_scores(rows: int) -> Callable[..., Any]:
+    """A kernel for `rows` queries of one sequence that follow each other: each sees one token more than the last."""
+
+    @intrinsic
+    def attention_scores(
+        _typing: Any, queries: Any, queries_at: Any, heads: Any, width: Any, keys: Any, keys_at: Any, block_stride: Any,
+        table: Any, table_at: Any, tokens: Any, scores: Any, scores_at: Any, scores_stride: Any,
+    ) -> Any:  # fmt: skip
+        """Scores [heads, rows, S] = queries [heads, rows, width] . keys, in blocks [heads, width, 16].
+
+        The first query sees `tokens` tokens; what a query doesn't see is LOWEST. Memory is read block by block, from
+        a block's first head to its last, as it lies.
+        """
+        signature = types.void(queries, _I64, _I64, _I64, keys, _I64, _I64, table, _I64, _I64, scores, _I64, _I64)
+
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Value:
+            emit, b = Emitter(context, builder, signature, arguments), builder
+            (_, queries_at, heads, width, _, keys_at, block_stride, _, table_at, tokens, _, scores_at,
+             scores_stride) = arguments  # fmt: skip
+            end = emit.offset(tokens, index(rows - 1))
+
+            def block(start: Value, _: Any) -> list[Value]:
+                entry = b.load(emit.array(7, emit.offset(table_at, b.lshr(start, index(4)))))
+                k_block = emit.array(4, emit.offset(keys_at, b.mul(b.sext(entry, I64), block_stride)))
+
+                def head(number: Value, _: Any) -> list[Value]:
+                    k_head = emit.at(k_block, (b.mul(number, width), LANES))
+                    first = b.mul(number, index(rows))
+                    queries_of = [
+                        emit.array(0, emit.offset(queries_at, b.mul(emit.offset(first, index(row)), width)))
+                        for row in range(rows)
+                    ]
+
+                    def four(k: Value, sums: Any) -> list[Value]:  # four sums a row: one would wait for itself
+                        sums = list(sums)
+                        for n in range(4):
+                            column = emit.load(emit.at(k_head, (k, LANES), index(n * LANES)))
+                            for row in range(rows):
+                                x = emit.splat(b.load(emit.at(queries_of[row], k, index(n)), align=4))
+                                sums[4 * row + n] = emit.fma(x, column, sums[4 * row + n])
+                        return sums
+
+                    sums = emit.loop(index(0), width, 4, [constant(0.0)] * (4 * rows), four)
+                    for row in range(rows):
+                        one, two, three, four_ = sums[4 * row : 4 * row + 4]
+                        total = b.fadd(b.fadd(one, two), b.fadd(three, four_))
+                        seen = emit.first_lanes(start, emit.offset(tokens, index(row)))
+                        total = b.select(seen, total, constant(LOWEST))
+                        place = b.mul(emit.offset(first, index(row)), scores_stride)
+                        emit.store(total, emit.array(10, emit.offset(scores_at, place, start)))
+                    return []
+
+                emit.loop(index(0), heads, 1, [], head)
+                return []
+
+            emit.loop(index(0), end, LANES, [], block)
+            return context.get_dummy_value()
+
+        return signature, code
+
+    return attention_scores  # type: ignore[no-any-return]
+
+
 @intrinsic
-def attention_scores(
-    _typing: Any, query: Any, query_at: Any, width: Any, keys: Any, keys_at: Any, block_stride: Any, table: Any,
-    table_at: Any, tokens: Any, scores: Any, scores_at: Any,
-) -> Any:  # fmt: skip
-    """Scores [S] = query . key of every token, in blocks [width, 16]; gives the largest. Beyond S they are lowest."""
-    signature = types.float32(query, _I64, _I64, keys, _I64, _I64, table, _I64, _I64, scores, _I64)
+def exponentials(_typing: Any, scores: Any, scores_at: Any, tokens: Any) -> Any:
+    """Scores [S] become exp(score - the largest), in place; gives their sum."""
+    signature = types.float32(scores, _I64, _I64)
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Value:
         emit, b = Emitter(context, builder, signature, arguments), builder
-        _, query_at, width, _, keys_at, block_stride, _, table_at, tokens, _, scores_at = arguments
-        q = emit.array(0, query_at)
-
-        def block(start: Value, found: Any) -> list[Value]:
-            entry = b.load(emit.array(6, emit.offset(table_at, b.lshr(start, index(4)))))
-            base = emit.offset(keys_at, b.mul(b.sext(entry, I64), block_stride))
-            k_block = emit.array(3, base)
-
-            def four(k: Value, sums: Any) -> list[Value]:  # four sums: one would wait for itself
-                return [
-                    emit.fma(
-                        emit.splat(b.load(emit.at(q, k, index(n)), align=4)),
-                        emit.load(emit.at(k_block, (k, LANES), index(n * LANES))),
-                        sums[n],
-                    )
-                    for n in range(4)
-                ]
-
-            sums = emit.loop(index(0), width, 4, [constant(0.0)] * 4, four)
-            total = b.fadd(b.fadd(sums[0], sums[1]), b.fadd(sums[2], sums[3]))
-            total = b.select(emit.first_lanes(start, tokens), total, constant(LOWEST))
-            emit.store(total, emit.array(9, emit.offset(scores_at, start)))
-            return [emit.larger(total, found[0])]
-
-        (most,) = emit.loop(index(0), tokens, LANES, [constant(LOWEST)], block)
-        return emit.across(emit.larger, most)
-
-    return signature, code
-
-
-@intrinsic
-def exponentials(_typing: Any, scores: Any, scores_at: Any, tokens: Any, largest: Any) -> Any:
-    """Scores [S] become exp(score - largest), in place; gives their sum."""
-    signature = types.float32(scores, _I64, _I64, _F32)
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Value:
-        emit, b = Emitter(context, builder, signature, arguments), builder
-        _, scores_at, tokens, largest = arguments
-        top = emit.splat(largest)
+        _, scores_at, tokens = arguments
+        x = emit.array(0, scores_at)
+        (most,) = emit.loop(
+            index(0),
+            tokens,
+            LANES,
+            [constant(LOWEST)],
+            lambda k, found: [emit.larger(emit.load(emit.at(x, k)), found[0])],
+        )
+        top = emit.splat(emit.across(emit.larger, most))
 
         def body(k: Value, sums: Any) -> list[Value]:
-            pointer = emit.array(0, emit.offset(scores_at, k))
+            pointer = emit.at(x, k)
             power = emit.exp(b.fsub(emit.load(pointer), top))
             emit.store(power, pointer)
             return [b.fadd(sums[0], power)]
@@ -495,38 +526,60 @@ def exponentials(_typing: Any, scores: Any, scores_at: Any, tokens: Any, largest
     return signature, code
 
 
-def _weighted_values(vectors: int) -> Callable[..., Any]:
+def _weighted_values(rows: int, vectors: int) -> Callable[..., Any]:
+    """A kernel for `rows` rows of weights a head and 16 * `vectors` columns of the values."""
+
     @intrinsic
     def weighted(
-        _typing: Any, weights: Any, weights_at: Any, factor: Any, values: Any, values_at: Any, row_stride: Any,
-        block_stride: Any, table: Any, table_at: Any, tokens: Any, out: Any, out_at: Any,
+        _typing: Any, weights: Any, weights_at: Any, weights_stride: Any, heads: Any, values: Any, values_at: Any,
+        width: Any, block_stride: Any, table: Any, table_at: Any, tokens: Any, out: Any, out_at: Any,
     ) -> Any:  # fmt: skip
-        signature = types.void(weights, _I64, _F32, values, _I64, _I64, _I64, table, _I64, _I64, out, _I64)
+        """Out [heads, rows, width] += weights [heads, rows, S] x values, in blocks [heads, 16, width]."""
+        signature = types.void(weights, _I64, _I64, _I64, values, _I64, _I64, _I64, table, _I64, _I64, out, _I64)
 
         def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Value:
             emit, b = Emitter(context, builder, signature, arguments), builder
-            _, weights_at, factor, _, values_at, row_stride, block_stride, _, table_at, tokens, _, out_at = arguments
+            (_, weights_at, weights_stride, heads, _, values_at, width, block_stride, _, table_at, tokens, _,
+             out_at) = arguments  # fmt: skip
 
-            def block(start: Value, sums: Any) -> list[Value]:
-                entry = b.load(emit.array(7, emit.offset(table_at, b.lshr(start, index(4)))))
-                base = emit.offset(values_at, b.mul(b.sext(entry, I64), block_stride))
-                v_block, p = emit.array(3, base), emit.array(0, emit.offset(weights_at, start))
+            def block(start: Value, _: Any) -> list[Value]:
+                entry = b.load(emit.array(8, emit.offset(table_at, b.lshr(start, index(4)))))
+                v_block = emit.array(4, emit.offset(values_at, b.mul(b.sext(entry, I64), block_stride)))
                 last = emit.offset(start, index(BLOCK_TOKENS))
-                end = b.select(b.icmp_signed("<", last, tokens), last, tokens)
+                count = b.sub(b.select(b.icmp_signed("<", last, tokens), last, tokens), start)
 
-                def token(t: Value, sums: Any) -> list[Value]:
-                    weight = emit.splat(b.load(emit.at(p, t), align=4))
-                    row = emit.at(v_block, b.mul(t, row_stride))
-                    return [
-                        emit.fma(weight, emit.load(emit.at(row, index(v * LANES))), sums[v]) for v in range(vectors)
+                def head(number: Value, _: Any) -> list[Value]:
+                    v_head = emit.at(v_block, (b.mul(number, width), BLOCK_TOKENS))
+                    first = b.mul(number, index(rows))
+                    places = [emit.offset(first, index(row)) for row in range(rows)]
+                    p = [
+                        emit.array(0, emit.offset(weights_at, b.mul(place, weights_stride), start)) for place in places
+                    ]
+                    results = [
+                        emit.array(11, emit.offset(out_at, b.mul(place, width), index(v * LANES)))
+                        for place in places
+                        for v in range(vectors)
                     ]
 
-                return emit.loop(index(0), b.sub(end, start), 1, sums, token)
+                    def token(t: Value, sums: Any) -> list[Value]:
+                        sums, at = list(sums), b.mul(t, width)
+                        columns = [emit.load(emit.at(v_head, at, index(v * LANES))) for v in range(vectors)]
+                        for row in range(rows):
+                            weight = emit.splat(b.load(emit.at(p[row], t), align=4))
+                            for v in range(vectors):
+                                n = row * vectors + v
+                                sums[n] = emit.fma(weight, columns[v], sums[n])
+                        return sums
 
-            sums = emit.loop(index(0), tokens, BLOCK_TOKENS, [constant(0.0)] * vectors, block)
-            for v in range(vectors):
-                pointer = emit.array(10, emit.offset(out_at, index(v * LANES)))
-                emit.store(b.fmul(sums[v], emit.splat(factor)), pointer)
+                    sums = emit.loop(index(0), count, 1, [emit.load(result) for result in results], token)
+                    for total, result in zip(sums, results, strict=True):
+                        emit.store(total, result)
+                    return []
+
+                emit.loop(index(0), heads, 1, [], head)
+                return []
+
+            emit.loop(index(0), tokens, BLOCK_TOKENS, [], block)
             return context.get_dummy_value()
 
         return signature, code
@@ -534,7 +587,11 @@ def _weighted_values(vectors: int) -> Callable[..., Any]:
     return weighted  # type: ignore[no-any-return]
 
 
-weighted_values_64, weighted_values_16 = _weighted_values(4), _weighted_values(1)
+ROWS_TOGETHER = 4 if WIDE_REGISTERS else 1
+"""Queries that attend together: with fewer registers their sums would not fit."""
+attention_scores_1, attention_scores_n = _attention_scores(1), _attention_scores(ROWS_TOGETHER)
+weighted_values_1x64, weighted_values_nx64 = _weighted_values(1, 4), _weighted_values(ROWS_TOGETHER, 4)
+weighted_values_1x16, weighted_values_nx16 = _weighted_values(1, 1), _weighted_values(ROWS_TOGETHER, 1)
 
 
 @intrinsic

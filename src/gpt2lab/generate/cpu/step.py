@@ -19,10 +19,12 @@ from gpt2lab.generate.cpu.kernels import (
     COLUMNS_4,
     GROUP,
     PANEL,
+    ROWS_TOGETHER,
     are_int4,
     are_int8,
     are_whole,
-    attention_scores,
+    attention_scores_1,
+    attention_scores_n,
     barrier,
     exponentials,
     gelu_tanh,
@@ -32,14 +34,17 @@ from gpt2lab.generate.cpu.kernels import (
     tile_1,
     tile_2,
     tile_4,
-    weighted_values_16,
-    weighted_values_64,
+    weighted_values_1x16,
+    weighted_values_1x64,
+    weighted_values_nx16,
+    weighted_values_nx64,
 )
+from gpt2lab.generate.cpu.vectors import LANES
 
 # Places in the array `shape`.
 (N_LAYER, N_HEAD, N_EMBD, N_EMBD_P, N_INNER_P, N_QKV_P, N_VOCAB_P, HEAD_WIDTH, HEAD_WIDTH_P, POOL_BLOCKS, EXACT_GELU,
- X_AT, Y_AT, QKV_AT, ATTENDED_AT, INNER_AT, FACTORS_STRIDE, SCRATCH_AT, SCRATCH_STRIDE, FINAL_NORM_AT,
- POSITIONS_AT, ZEROS_AT, SHAPE) = range(23)  # fmt: skip
+ X_AT, Y_AT, QKV_AT, ATTENDED_AT, INNER_AT, FACTORS_STRIDE, SCRATCH_AT, SCRATCH_STRIDE, SCORES_STRIDE, FINAL_NORM_AT,
+ POSITIONS_AT, ZEROS_AT, SHAPE) = range(24)  # fmt: skip
 
 # Places in `layer_at`, where a layer's weights and parameters begin.
 (LN_1_GAIN, LN_1_BIAS, QKV_W, QKV_S, QKV_B, PROJ_W, PROJ_S, PROJ_B, LN_2_GAIN, LN_2_BIAS, FC_W, FC_S, FC_B, OUT_W,
@@ -129,48 +134,91 @@ def _attend(thread, threads, layer, shape, positions, table_of, tables, keys, va
     heads, width, padded, blocks = shape[N_HEAD], shape[HEAD_WIDTH], shape[HEAD_WIDTH_P], shape[POOL_BLOCKS]
     embd, qkv_width, out_width = shape[N_EMBD], shape[N_QKV_P], shape[N_EMBD_P]
     block_size = padded * BLOCK_TOKENS
-    query_at = shape[SCRATCH_AT] + thread * shape[SCRATCH_STRIDE]
-    result_at = query_at + padded
-    scores_at = result_at + padded
+    first_head, end_head = heads * thread // threads, heads * (thread + 1) // threads
+    mine = end_head - first_head
+    queries_at = shape[SCRATCH_AT] + thread * shape[SCRATCH_STRIDE]
+    results_at = queries_at + heads * ROWS_TOGETHER * padded
+    scores_at = results_at + heads * ROWS_TOGETHER * padded
+    scores_stride = shape[SCORES_STRIDE]
     scale = np.float32(1.0) / np.float32(math.sqrt(width))
     entries = tables.shape[1]
     flat_tables = tables.reshape(-1)
-    for head in range(heads * thread // threads, heads * (thread + 1) // threads):
-        base = (layer * blocks * heads + head) * block_size
-        for row in range(len(positions)):
-            slot = positions[row] % BLOCK_TOKENS
-            at = base + tables[table_of[row], positions[row] // BLOCK_TOKENS] * heads * block_size
-            key_at = shape[QKV_AT] + row * qkv_width + embd + head * width
+    block_stride = heads * block_size
+    base = layer * blocks * block_stride + first_head * block_size
+    for row in range(len(positions)):
+        slot = positions[row] % BLOCK_TOKENS
+        block_at = base + tables[table_of[row], positions[row] // BLOCK_TOKENS] * block_stride
+        for head in range(mine):
+            at = block_at + head * block_size
+            key_at = shape[QKV_AT] + row * qkv_width + embd + (first_head + head) * width
             for k in range(width):
                 keys[at + k * BLOCK_TOKENS + slot] = work[key_at + k]
                 values[at + slot * padded + k] = work[key_at + embd + k]
-        for row in range(len(positions)):
-            from_at = shape[QKV_AT] + row * qkv_width + head * width
-            for k in range(width):
-                work[query_at + k] = work[from_at + k] * scale
-            tokens, table_at = positions[row] + 1, table_of[row] * entries
-            largest = attention_scores(
-                work, query_at, padded, keys, base, heads * block_size, flat_tables, table_at, tokens, work, scores_at
-            )
-            total = exponentials(work, scores_at, tokens, largest)
-            factor = np.float32(1.0) / total
-            column = 0
-            while column < padded:
-                if column + 64 <= padded:
-                    weighted_values_64(
-                        work, scores_at, factor, values, base + column, padded, heads * block_size, flat_tables,
-                        table_at, tokens, work, result_at + column,
-                    )  # fmt: skip
-                    column += 64
-                else:
-                    weighted_values_16(
-                        work, scores_at, factor, values, base + column, padded, heads * block_size, flat_tables,
-                        table_at, tokens, work, result_at + column,
-                    )  # fmt: skip
-                    column += 16
-            to_at = shape[ATTENDED_AT] + row * out_width + head * width
-            for k in range(width):
-                work[to_at + k] = work[result_at + k]
+    row = 0
+    while row < len(positions):
+        table_at, tokens = table_of[row] * entries, positions[row] + 1
+        last = row + ROWS_TOGETHER - 1
+        together = (
+            ROWS_TOGETHER > 1
+            and last < len(positions)
+            and table_of[last] == table_of[row]
+            and positions[last] == positions[row] + ROWS_TOGETHER - 1
+        )
+        count = ROWS_TOGETHER if together else 1
+        for head in range(mine):
+            for number in range(count):
+                from_at = shape[QKV_AT] + (row + number) * qkv_width + (first_head + head) * width
+                to_at = (head * count + number) * padded
+                for k in range(width):
+                    work[queries_at + to_at + k] = work[from_at + k] * scale
+                for k in range(padded):
+                    work[results_at + to_at + k] = np.float32(0.0)
+        if together:
+            attention_scores_n(
+                work, queries_at, mine, padded, keys, base, block_stride, flat_tables, table_at, tokens, work,
+                scores_at, scores_stride,
+            )  # fmt: skip
+        else:
+            attention_scores_1(
+                work, queries_at, mine, padded, keys, base, block_stride, flat_tables, table_at, tokens, work,
+                scores_at, scores_stride,
+            )  # fmt: skip
+        seen = tokens + count - 1
+        for number in range(mine * count):
+            at = scores_at + number * scores_stride
+            work[at + scores_stride - 1] = exponentials(work, at, seen)
+        column = 0
+        while column < padded:
+            wide = column + 64 <= padded
+            if together and wide:
+                weighted_values_nx64(
+                    work, scores_at, scores_stride, mine, values, base + column, padded, block_stride, flat_tables,
+                    table_at, seen, work, results_at + column,
+                )  # fmt: skip
+            elif together:
+                weighted_values_nx16(
+                    work, scores_at, scores_stride, mine, values, base + column, padded, block_stride, flat_tables,
+                    table_at, seen, work, results_at + column,
+                )  # fmt: skip
+            elif wide:
+                weighted_values_1x64(
+                    work, scores_at, scores_stride, mine, values, base + column, padded, block_stride, flat_tables,
+                    table_at, seen, work, results_at + column,
+                )  # fmt: skip
+            else:
+                weighted_values_1x16(
+                    work, scores_at, scores_stride, mine, values, base + column, padded, block_stride, flat_tables,
+                    table_at, seen, work, results_at + column,
+                )  # fmt: skip
+            column += 64 if wide else 16
+        for head in range(mine):
+            for number in range(count):
+                place = head * count + number
+                total = work[scores_at + place * scores_stride + scores_stride - 1]
+                to_at = shape[ATTENDED_AT] + (row + number) * out_width + (first_head + head) * width
+                for k in range(width):
+                    work[to_at + k] = work[results_at + place * padded + k] / total
+        row += count
 
 
 @numba.njit(cache=True, nogil=True)
