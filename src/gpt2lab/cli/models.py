@@ -137,7 +137,7 @@ def generate_verb() -> Callable[..., None]:
     import tyro
 
     from gpt2lab.generate.language_model import LanguageModel
-    from gpt2lab.generate.sampling import SamplingOptions
+    from gpt2lab.generate.options import SamplingOptions
 
     def command(
         model: tyro.conf.Positional[str],
