@@ -1,7 +1,8 @@
 """How to continue a prompt: every option of decoding, with its meaning and its limits. No torch, no numba here.
 
-Order of what acts on the logits: forced tokens; repetition, presence and frequency penalties; logit bias; banned tokens;
-temperature; top-k; top-p; min-p; typical. Log-probabilities that are reported are the model's own, before all of these.
+Order of what acts on the logits: forced tokens; repetition, presence and frequency penalties; logit bias; banned
+tokens; temperature; top-k; top-p; min-p; typical. Log-probabilities that are reported are the model's own, before all
+of these.
 """
 
 import math
