@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.generate.options import SamplingOptions
-from gpt2lab.generate.sampling import Adjustments, Choice, as_contiguous, checked_best, logprobs_of
+from gpt2lab.generate.sampling import Adjustments, Choice, History, as_contiguous, checked_best, logprobs_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Beam:
 
     choices: tuple[Choice, ...]
     score: float
+    history: History
 
     @property
     def last_token(self) -> int:
@@ -56,9 +57,8 @@ class BeamSearch:
     def __init__(self, options: SamplingOptions, vocab_size: int, prompt_ids: Sequence[int], end_of_text: int) -> None:
         self._options, self._end_of_text = options, end_of_text
         self._adjustments = Adjustments(options, vocab_size, end_of_text)
-        self._prompt_N = np.array(sorted(set(prompt_ids)) if self._adjustments.by_prompt else [], np.int64)
         self._step = 0
-        self.live = [Beam((), 0.0)]
+        self.live = [Beam((), 0.0, History(options, prompt_ids))]
         self.hypotheses: list[Hypothesis] = []
         """Those remembered, best first: at most as many as beams."""
         if options.max_tokens == 0:
@@ -87,7 +87,7 @@ class BeamSearch:
             for score, token in self._continuations(beam, logits_BV[parent])
         ]
         self._step += 1
-        width = self._options.beams
+        width, by_history = self._options.beams, self._adjustments.by_history
         for rank, (loss, parent, token) in enumerate(sorted(continuations)[: 2 * width]):
             choices = before[parent].choices
             ended = self._end(choices, token, ends_in_stop)
@@ -98,7 +98,8 @@ class BeamSearch:
             if ended:
                 self.hypotheses.append(Hypothesis(choices, self._normalized(-loss), ended))
             else:
-                self.live.append(Beam(choices, -loss))
+                history = before[parent].history
+                self.live.append(Beam(choices, -loss, history.followed_by(token) if by_history else history))
                 parents.append(parent)
         self.hypotheses = sorted(self.hypotheses, key=lambda found: -found.score)[:width]
         return parents
@@ -117,11 +118,7 @@ class BeamSearch:
             token = self._options.forced[self._step]
             return [(beam.score + float(logprobs_V[token]), token)]
         if self._adjustments.any:
-            generated_N, times_N = np.unique([choice.token for choice in beam.choices], return_counts=True)
-            occurred_N = np.union1d(self._prompt_N, generated_N).astype(np.int64)
-            all_times_N = np.zeros(len(occurred_N))
-            all_times_N[np.searchsorted(occurred_N, generated_N)] = times_N
-            logprobs_V = self._adjustments.applied(logprobs_V, occurred_N, all_times_N)
+            logprobs_V = self._adjustments.applied(logprobs_V, beam.history)
         ids_K, values_K = most_probable(logprobs_V, min(2 * self._options.beams, len(logprobs_V)))
         return [
             (beam.score + value, token)

@@ -12,7 +12,8 @@ Edge rules, and where the released code's (openai/gpt-2, src/sample.py) differ:
 - Each filter sees the probabilities that the filters before it left, as there: top-k 2 and then top-p 0.5 asks for half
   of what the two tokens hold.
 - min-p and typical aren't in the released code. typical is transformers' TypicalLogitsWarper but for equals at the
-  border, of which again the lowest ids stay; repetition penalty and min-p are transformers' own.
+  border, of which again the lowest ids stay; repetition penalty, no-repeat
+  n-grams and min-p are transformers' own.
 - A forced token is taken whatever else would forbid it.
 
 Random numbers depend on the seed, the sequence's index and the step alone (see `sampling_kernels`).
@@ -20,6 +21,7 @@ Random numbers depend on the seed, the sequence's index and the step alone (see 
 
 import math
 from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Float32 = NDArray[np.float32]
-Int64 = NDArray[np.int64]
 
 _GREATEST = float(np.finfo(np.float32).max)
 
@@ -46,53 +47,97 @@ class Choice(NamedTuple):
     alternatives: tuple[tuple[int, float], ...]
 
 
+class History:
+    """What penalties have to know of the tokens so far."""
+
+    def __init__(self, options: SamplingOptions, prompt_ids: Sequence[int]) -> None:
+        self.times: dict[int, int] = dict.fromkeys(prompt_ids, 0) if options.repetition_penalty != 1 else {}
+        """How often each token that occurred was generated; the prompt's tokens only where they are penalized."""
+        self.generated = 0
+        self._before = options.no_repeat_ngram - 1
+        self._last: tuple[int, ...] = ()
+        self._followers: dict[tuple[int, ...], tuple[int, ...]] = {}
+        for token in prompt_ids if self._before > 0 else ():
+            self._follow(token)
+
+    def push(self, token: int) -> None:
+        """A token was generated."""
+        self.times[token] = self.times.get(token, 0) + 1
+        self.generated += 1
+        if self._before > 0:
+            self._follow(token)
+
+    def followed_by(self, token: int) -> "History":
+        """A copy that knows of one token more."""
+        history = copy(self)
+        history.times, history._followers = self.times.copy(), self._followers.copy()
+        history.push(token)
+        return history
+
+    @property
+    def would_repeat(self) -> tuple[int, ...]:
+        """The tokens that would make a run of tokens that was there already."""
+        return self._followers.get(self._last, ())
+
+    def _follow(self, token: int) -> None:
+        if len(self._last) == self._before:
+            self._followers[self._last] = (*self._followers.get(self._last, ()), token)
+        self._last = (*self._last, token)[-self._before :]
+
+
 class Adjustments:
-    """What options do to the values of tokens before temperature: penalties, biases, bans; ids checked once.
+    """What options do to the values of tokens before temperature: penalties, biases, bans.
 
     Raises BadOption for ids outside the vocabulary, and where no token is left to choose.
     """
 
     def __init__(self, options: SamplingOptions, vocab_size: int, end_of_text: int) -> None:
-        check_ids("--forced", options.forced, vocab_size)
-        check_ids("--banned", options.banned, vocab_size)
-        check_ids("--logit-bias", (token for token, _ in options.logit_bias), vocab_size)
-        self._repetition = options.repetition_penalty
-        self._presence, self._frequency = options.presence_penalty, options.frequency_penalty
+        _check_ids("--forced", options.forced, vocab_size)
+        _check_ids("--banned", options.banned, vocab_size)
+        _check_ids("--logit-bias", (token for token, _ in options.logit_bias), vocab_size)
+        self._options, self._end_of_text = options, end_of_text
         biases: dict[int, float] = {}
         for token, bias in options.logit_bias:
             biases[token] = biases.get(token, 0.0) + bias
         banned = set(options.banned) | {token for token, bias in biases.items() if bias < -_GREATEST}
         if options.ignore_end_of_text:
             banned.add(end_of_text)
-        if len(banned) >= vocab_size:
+        if len(banned | ({end_of_text} if options.min_tokens else set())) >= vocab_size:
             raise BadOption(
-                f"--banned, --logit-bias and --ignore-end-of-text forbid all {vocab_size} tokens: leave at least one."
+                f"--banned, --logit-bias, --ignore-end-of-text and --min-tokens forbid all {vocab_size} tokens:"
+                " leave at least one."
             )
-        self._bias_ids = np.array([token for token in biases if token not in banned], np.int64)
-        self._biases = np.array([bias for token, bias in biases.items() if token not in banned])
+        self._bias_ids, self._biases = np.array(list(biases), np.int64), np.array(list(biases.values()))
         self._banned = np.array(sorted(banned), np.int64)
-        self.by_prompt = self._repetition != 1
-        """Whether tokens of the prompt are penalized."""
-        self.by_generated = self.by_prompt or self._presence != 0 or self._frequency != 0
-        """Whether tokens generated are penalized."""
-        self.any = self.by_generated or len(self._bias_ids) > 0 or len(self._banned) > 0
+        penalties = options.presence_penalty or options.frequency_penalty or options.repetition_penalty != 1
+        self._penalties = bool(penalties)
+        self.by_history = bool(penalties or options.no_repeat_ngram or options.min_tokens)
+        """Whether it matters what was generated."""
+        self.any = bool(self.by_history or biases or banned)
         """Whether anything is changed at all."""
 
-    def applied(self, values_V: Float32, occurred_N: Int64, times_N: NDArray[np.float64]) -> Float32:
-        """A changed copy. The ids that occurred are all different; `times_N` is how often each was generated."""
-        changed_V = values_V.copy()
+    def applied(self, values_V: Float32, history: History) -> Float32:
+        """A changed copy of logits, or of log-probabilities, [V]; -inf where a token is forbidden."""
+        options, changed_V = self._options, values_V.copy()
         with np.errstate(over="ignore"):
-            if len(occurred_N):
-                values_N = values_V[occurred_N].astype(np.float64)
-                if self._repetition != 1:
-                    values_N = np.where(values_N < 0, values_N * self._repetition, values_N / self._repetition)
-                    values_N = np.clip(values_N, -_GREATEST, _GREATEST)
-                values_N -= self._presence * (times_N > 0) + self._frequency * times_N
-                changed_V[occurred_N] = np.clip(values_N, -_GREATEST, _GREATEST)
+            if self._penalties and history.times:
+                ids_N = np.fromiter(history.times.keys(), np.int64, len(history.times))
+                times_N = np.fromiter(history.times.values(), np.float64, len(history.times))
+                values_N = values_V[ids_N].astype(np.float64)
+                penalty = options.repetition_penalty
+                values_N = _finite(np.where(values_N < 0, values_N * penalty, values_N / penalty))
+                values_N -= options.presence_penalty * (times_N > 0) + options.frequency_penalty * times_N
+                changed_V[ids_N] = _finite(values_N)
             if len(self._bias_ids):
-                values_N = changed_V[self._bias_ids].astype(np.float64) + self._biases
-                changed_V[self._bias_ids] = np.clip(values_N, -_GREATEST, _GREATEST)
+                changed_V[self._bias_ids] = _finite(changed_V[self._bias_ids].astype(np.float64) + self._biases)
         changed_V[self._banned] = -np.inf
+        if history.generated < options.min_tokens:
+            changed_V[self._end_of_text] = -np.inf
+        if repeated := history.would_repeat:
+            others_V = changed_V.copy()
+            others_V[list(repeated)] = -np.inf
+            if others_V.max() > -np.inf:
+                return others_V
         return changed_V
 
 
@@ -104,16 +149,11 @@ class Sampler:
     ) -> None:
         self._options, self._vocab_size, self._index = options, vocab_size, index
         self._adjustments = Adjustments(options, vocab_size, end_of_text)
+        self._history = History(options, prompt_ids)
         self._step = 0
         # Within what float32 holds, and above 0: a banned token's -inf must stay one.
         self._sharpness = np.float32(np.clip(1 / options.temperature, 1e-30, _GREATEST) if options.temperature else 1)
         self._with_logprob = options.logprobs is not None or options.best_of > 0
-        prompt = set(prompt_ids) if self._adjustments.by_prompt else set()
-        room = min(vocab_size, len(prompt) + options.max_tokens) if self._adjustments.by_generated else 0
-        self._occurred_N, self._times_N = np.empty(room, np.int64), np.zeros(room)
-        self._place_of: dict[int, int] = {}
-        for token in prompt:
-            self._place(token)
 
     def choose(self, logits_V: Float32) -> Choice:
         """The next token by the logits [V] after the last one. Raises BadInput for logits that are not finite."""
@@ -125,8 +165,8 @@ class Sampler:
         alternatives: tuple[tuple[int, float], ...] = ()
         if self._with_logprob:
             logprob, alternatives = logprobs_of(logits_V, best, token, self._options.logprobs or 0)
-        if self._adjustments.by_generated:
-            self._times_N[self._place(token)] += 1
+        if self._adjustments.by_history:
+            self._history.push(token)
         self._step += 1
         return Choice(token, logprob, alternatives)
 
@@ -135,8 +175,7 @@ class Sampler:
         if self._step < len(options.forced):
             return options.forced[self._step]
         if self._adjustments.any:
-            known = len(self._place_of)
-            logits_V = self._adjustments.applied(logits_V, self._occurred_N[:known], self._times_N[:known])
+            logits_V = self._adjustments.applied(logits_V, self._history)
             best = logits_V.max()
         if options.temperature == 0:
             return int(logits_V.argmax())
@@ -147,21 +186,6 @@ class Sampler:
         return int(
             draw_token(as_contiguous(logits_V), best, self._sharpness, *filters, options.seed, self._index, self._step)
         )
-
-    def _place(self, token: int) -> int:
-        """Where a token that occurred is counted."""
-        place = self._place_of.setdefault(token, len(self._place_of))
-        self._occurred_N[place] = token
-        return place
-
-
-def check_ids(flag: str, ids: Iterable[int], vocab_size: int) -> None:
-    """Raise BadOption for an id that is no token's."""
-    for token in ids:
-        if not 0 <= token < vocab_size:
-            raise BadOption(
-                f"{flag} {token}: no such token; the vocabulary has {vocab_size}, ids 0 to {vocab_size - 1}."
-            )
 
 
 def checked_best(logits_V: Float32) -> np.float32:
@@ -191,6 +215,20 @@ def logprobs_of(
     ids_K, values_K = most_probable(values_V, min(alternatives, len(values_V)))
     order = np.argsort(-values_K, kind="stable")[:alternatives]
     return logprob, tuple((int(ids_K[n]), float(values_K[n]) - log_sum) for n in order)
+
+
+def _finite(values_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    """As near as float32 comes."""
+    return np.clip(values_N, -_GREATEST, _GREATEST)
+
+
+def _check_ids(flag: str, ids: Iterable[int], vocab_size: int) -> None:
+    """Raise BadOption for an id that is no token's."""
+    for token in ids:
+        if not 0 <= token < vocab_size:
+            raise BadOption(
+                f"{flag} {token}: no such token; the vocabulary has {vocab_size}, ids 0 to {vocab_size - 1}."
+            )
 
 
 def filtered_probabilities(logits_V: "Tensor", options: SamplingOptions) -> "Tensor":
