@@ -286,10 +286,12 @@ def log_of_sum(values_V, best):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def draw_token(values_V, best, sharpness, top_k, top_p, min_p, typical_p, seed, index, step):  # type: ignore[no-untyped-def]
-    """A token id drawn from softmax(values * sharpness) after top-k (0 keeps all), top-p, min-p and typical.
+def filtered(values_V, best, sharpness, top_k, top_p, min_p, typical_p):  # type: ignore[no-untyped-def]
+    """What is left of softmax(values * sharpness) after top-k (0 keeps all), top-p, min-p and typical.
 
-    `values_V`, `best` (the greatest of them) and `sharpness` (1 / temperature) are float32.
+    Gives ids [N] int32 (empty: all tokens take part), keys [N], weights [N], the weights' sums by stretches, and a mass:
+    a token stays if its weight is not 0 and the tokens before it (`weight_before`) weigh less than the mass. `values_V`,
+    `best` (the greatest of them) and `sharpness` (1 / temperature) are float32.
     """
     values_N, ids_N = values_V, np.empty(0, np.int32)
     if 0 < top_k < len(values_V):
@@ -300,5 +302,12 @@ def draw_token(values_V, best, sharpness, top_k, top_p, min_p, typical_p, seed, 
     if typical_p < 1:
         weight = _keep(weights_N, sums_S, mass)
         mass, keys_N = typical_p * weight, _typicality(values_N, weights_N, best, sharpness, weight)
+    return ids_N, keys_N, weights_N, sums_S, mass
+
+
+@numba.njit(cache=True, nogil=True)
+def draw_token(values_V, best, sharpness, top_k, top_p, min_p, typical_p, seed, index, step):  # type: ignore[no-untyped-def]
+    """A token id drawn from what `filtered` leaves."""
+    ids_N, keys_N, weights_N, sums_S, mass = filtered(values_V, best, sharpness, top_k, top_p, min_p, typical_p)
     n = _draw(keys_N, weights_N, sums_S, mass, seed, index, step)
     return ids_N[n] if len(ids_N) else n
