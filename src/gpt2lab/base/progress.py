@@ -143,6 +143,9 @@ def duration(seconds: float) -> str:
 
 def say(line: str) -> None:
     """Print one line about what happens to standard error, so that standard output stays for results."""
-    # Names of files, tensors and models are a stranger's: none may steer the terminal.
-    line = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in line)
-    print(line, file=sys.stderr, flush=True)
+    print(harmless(line), file=sys.stderr, flush=True)
+
+
+def harmless(text: str) -> str:
+    """A text for the terminal: names of files and tensors, and models' words, are a stranger's; none may steer it."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,18 +1,17 @@
-"""What stands before a continuation: prompts from files, the paper's tasks, samples of a style. No torch here.
+"""What stands before a continuation: the paper's tasks, samples of a style, cut to fit the context. No torch here.
 
-The tasks are asked in the words of Radford et al. 2019, sections 3.5 to 3.8: `TL;DR:` after an article, pairs of `english
-sentence = french sentence`, questions and answers that end in `A:`. Where the paper is silent (blank lines, which
-examples), the choice is ours, and so are all examples.
+The tasks are asked in the words of Radford et al. 2019, sections 3.5 to 3.8: `TL;DR:` after an article, pairs of
+`english sentence = french sentence`, questions and answers that end in `A:`. Where the paper is silent (line breaks,
+how an answer ends), the choice is ours, and so are all examples.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from gpt2lab.base.errors import BadInput, BadOption
+from gpt2lab.base.errors import BadInput
 from gpt2lab.generate.options import SamplingOptions
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
@@ -54,26 +53,16 @@ class Conditioning:
     keep: Literal["start", "end"] = "start"
 
 
-@dataclass(frozen=True)
-class Request:
-    """One prompt as its user wrote it, with its options; `place` names it in messages (empty: there is but one)."""
-
-    prompt: str
-    options: SamplingOptions
-    place: str = ""
-    line: int | None = None
-    id: Any = None
-    document: str = ""
-
-
 def task_conditioning(task: Task, text: str, examples: Sequence[Pair] = (), document: str = "") -> Conditioning:
     """The prompt of a task for `text`: an article, a sentence, or a question (about `document`, where there is one).
 
-    `examples` replace our own pairs; about a document they are the conversation so far, and there are none unless given.
+    `examples` replace our own pairs; about a document they are the conversation so far, empty unless given.
     """
     text = text.strip()
     if not text:
-        raise BadInput(f"--task {task}: nothing to work on; give a text as the prompt, with --file or on standard input.")
+        raise BadInput(
+            f"--task {task}: nothing to work on; give a text as the prompt, with --file or on standard input."
+        )
     if task == "summarize":
         return Conditioning("\nTL;DR:", text)
     if task == "translate":
@@ -92,11 +81,15 @@ def style_conditioning(sample: str, prompt: str) -> Conditioning:
     return Conditioning("\n\n" + prompt, sample.strip(), keep="end")
 
 
-def fitted(conditioning: Conditioning, tokenizer: ByteLevelBPE, context_length: int, max_tokens: int) -> tuple[str, int]:
+def fitted(
+    conditioning: Conditioning, tokenizer: ByteLevelBPE, context_length: int, max_tokens: int
+) -> tuple[str, int]:
     """The text to continue, its body cut at a border so that all of it and `max_tokens` more fit the context.
 
     Gives also how many characters of the body were left out. At most half the context is kept free for new tokens.
     """
+    if not conditioning.body:
+        return conditioning.tail, 0
     room = context_length - min(max_tokens, context_length // 2) - len(tokenizer.encode(conditioning.tail))
     body = shortened(conditioning.body, tokenizer, max(0, room), conditioning.keep)
     # Cut as far as nothing, its separator is not wanted either.
@@ -120,7 +113,7 @@ def shortened(text: str, tokenizer: ByteLevelBPE, tokens: int, keep: Literal["st
     kept = tokenizer.decode(ids[:tokens] if keep == "start" else ids[-tokens:]).strip("\N{REPLACEMENT CHARACTER}")
     for border in ("\n\n", "\n", " "):
         if keep == "start":
-            cut = kept[: found] if (found := kept.rfind(border)) >= 0 else ""
+            cut = kept[:found] if (found := kept.rfind(border)) >= 0 else ""
         else:
             cut = kept[found + len(border) :] if (found := kept.find(border)) >= 0 else ""
         if 2 * len(cut) >= len(kept):
@@ -174,128 +167,3 @@ def read_examples(path: Path) -> tuple[Pair, ...]:
     if not pairs:
         raise BadInput(f"{path}: holds no examples; write one a line, `one = other`.")
     return tuple(pairs)
-
-
-def read_requests(data: bytes, name: str, options: SamplingOptions) -> Iterator[Request | BadInput]:
-    """Prompts of a file, one a line: text, or JSON objects (`.jsonl`, or a first line that is an object with a prompt).
-
-    An object has `prompt`, optionally `id` (any value, handed through), `document` (of a question) and options of its
-    own under the names of SamplingOptions. Empty lines are passed over. A line that can't be used comes out as the
-    error that says so, with its number.
-    """
-    lines = data.split(b"\n")
-    objects = name.endswith((".jsonl", ".ndjson")) or _is_prompt_object(lines[0])
-    for number, line in enumerate(lines, 1):
-        place = f"{name}: line {number:,}"
-        try:
-            text = read_text(line.removesuffix(b"\r"), place)
-            if not text.strip():
-                continue
-            yield _request(text, place, number, options) if objects else Request(text, options, place, number)
-        except BadInput as error:
-            yield error
-
-
-def _is_prompt_object(line: bytes) -> bool:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(found, dict) and "prompt" in found
-
-
-def _request(line: str, place: str, number: int, options: SamplingOptions) -> Request:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict):
-        raise BadInput(f'{place} is not a JSON object; write {{"prompt": "..."}}.')
-    prompt, document = record.pop("prompt", None), record.pop("document", "")
-    if not isinstance(prompt, str) or not isinstance(document, str):
-        raise BadInput(f"{place} has no text {'prompt' if not isinstance(prompt, str) else 'document'!r}.")
-    identity = record.pop("id", None)
-    try:
-        check_unicode(prompt + document, place)
-        return Request(prompt, with_options(options, record), place, number, identity, document)
-    except BadOption as error:
-        raise BadInput(f"{place}: {error}") from None
-
-
-def check_unicode(text: str, place: str) -> None:
-    """Raise BadInput for lone surrogates: bytes of a command line that were not UTF-8, or half a character in JSON."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise BadInput(f"{place}: character {error.start + 1:,} is broken: no valid Unicode.") from None
-
-
-def with_options(options: SamplingOptions, given: Mapping[str, Any]) -> SamplingOptions:
-    """`options` with the values of a JSON object in place of some. Raises BadOption for names or values that are none."""
-    changes = {}
-    for name, value in given.items():
-        if name not in _TYPES:
-            raise BadOption(f"{name!r} is no option; there are {', '.join(_TYPES)}.")
-        read, wanted = _READERS[_TYPES[name]]
-        try:
-            changes[name] = read(value)
-        except (TypeError, ValueError, OverflowError):
-            raise BadOption(f"{name}: {json.dumps(value)} is not {wanted}.") from None
-    return replace(options, **changes)
-
-
-def _whole(value: Any) -> int:
-    if type(value) is not int:
-        raise TypeError
-    return value
-
-
-def _whole_or_none(value: Any) -> int | None:
-    return None if value is None else _whole(value)
-
-
-def _number(value: Any) -> float:
-    if type(value) not in (int, float):
-        raise TypeError
-    return float(value)
-
-
-def _truth(value: Any) -> bool:
-    if type(value) is not bool:
-        raise TypeError
-    return value
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise TypeError
-    return tuple(texts)
-
-
-def _ids(value: Any) -> tuple[int, ...]:
-    return tuple(map(_whole, _listed(value)))
-
-
-def _biases(value: Any) -> tuple[tuple[int, float], ...]:
-    if isinstance(value, dict):  # JSON's keys are texts
-        return tuple((int(token), _number(bias)) for token, bias in value.items())
-    return tuple((_whole(token), _number(bias)) for token, bias in _listed(value))
-
-
-def _listed(value: Any) -> Iterable[Any]:
-    if not isinstance(value, list):
-        raise TypeError
-    return value
-
-
-_READERS: Mapping[Any, tuple[Callable[[Any], Any], str]] = {
-    int: (_whole, "a whole number"),
-    int | None: (_whole_or_none, "a whole number, or null"),
-    float: (_number, "a number"),
-    bool: (_truth, "true or false"),
-    tuple[str, ...]: (_texts, "a text, or a list of texts"),
-    tuple[int, ...]: (_ids, "a list of token ids"),
-    tuple[tuple[int, float], ...]: (_biases, "an object of token ids and numbers"),
-}
-_TYPES = {field.name: field.type for field in fields(SamplingOptions)}

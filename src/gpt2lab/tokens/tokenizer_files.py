@@ -37,7 +37,7 @@ VOCABULARY_FILES = ("vocab.json", "encoder.json")
 _VOCAB_JSON_SHA256 = "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"
 _SHA256_OF_GPT2S = dict.fromkeys(MERGES_FILES, VOCAB_BPE_SHA256) | dict.fromkeys(VOCABULARY_FILES, _VOCAB_JSON_SHA256)
 _SHA256_OF_GPT2S["tokenizer.json"] = "cfac1e16cb6f54685fd081e30599e6fe91f01651139db4cbcf644e98718fbfb4"
-# The published files, and tokenizer.json as it is written here: known by their hash, they need not be parsed and compared.
+# The published files, and tokenizer.json as written here: known by hash, they need not be parsed and compared.
 
 
 def save_tokenizer(tokenizer: ByteLevelBPE, folder: Path) -> None:
