@@ -13,11 +13,11 @@ from gpt2lab.checkpoints.weights import Checkpoint
 PROVENANCE = "provenance.json"
 
 _WRITTEN = re.compile(
-    r"model(-[0-9]{5}-of-[0-9]{5})?\.safetensors|model\.safetensors\.index\.json|model\.bin|model\.onnx(_data)?"
-    r"|(config|generation_config|tokenizer|tokenizer_config|vocab|vocabulary|provenance)\.json"
+    r"model(-[0-9]{5}-of-[0-9]{5})?\.safetensors|model\.safetensors\.index\.json|quantized\.safetensors"
+    r"|model\.bin|model\.onnx(_data)?|(config|generation_config|tokenizer|tokenizer_config|vocab|vocabulary|provenance|quality)\.json"
     r"|merges\.txt|tokenizer\.tiktoken|gpt2_tokenizer\.bin"
 )
-"""All that `import` and `export` write into folders."""
+"""All that `import`, `export` and `quantize` write into folders."""
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:

@@ -1,67 +1,54 @@
-"""Choosing the next token from logits: temperature, top-k, top-p, in this order.
+"""Stand-in until the sampler is merged."""
 
-Edge rules: temperature 0 is greedy. top-k 0 and top-p 1 switch the filters off. Equal logits at the k-th place all stay
-(as in the released code). top-p keeps the smallest set of most probable tokens whose probability reaches p, never none;
-the released code keeps one token fewer where the sum lands between two tokens.
-"""
-
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from gpt2lab.base.errors import BadOption
+from gpt2lab.base.errors import BadInput
+from gpt2lab.generate.backend import Float32
+from gpt2lab.generate.options import SamplingOptions
 
 
 @dataclass(frozen=True)
-class SamplingOptions:
-    """How to continue a prompt. Raises BadOption for values that mean nothing."""
+class Choice:
+    """A chosen token."""
 
-    max_tokens: int = 128
-    """Most tokens to add."""
-    temperature: float = 1.0
-    """Divides the logits; 0 takes the most probable token always."""
-    top_k: int = 0
-    """Keep the k most probable tokens; 0 keeps all."""
-    top_p: float = 1.0
-    """Keep the fewest tokens that hold this much probability; 1 keeps all."""
-    seed: int = 0
-    """Decides all random choices: the same seed gives the same text."""
-    stop: tuple[str, ...] = ()
-    """End before the first of these strings appears."""
-
-    def __post_init__(self) -> None:
-        if self.max_tokens < 0:
-            raise BadOption(f"--max-tokens {self.max_tokens}: must be at least 0.")
-        if not self.temperature >= 0 or self.temperature == float("inf"):
-            raise BadOption(f"--temperature {self.temperature}: must be a number of at least 0 (0 is greedy).")
-        if not 0 <= self.seed < 2**63:
-            raise BadOption(f"--seed {self.seed}: must be at least 0 and below 2**63.")
-        if self.top_k < 0:
-            raise BadOption(f"--top-k {self.top_k}: must be at least 0 (0 keeps all tokens).")
-        if not 0 < self.top_p <= 1:
-            raise BadOption(f"--top-p {self.top_p}: must be above 0 and at most 1.")
-        if any(not stop for stop in self.stop):
-            raise BadOption("--stop: an empty stop string would stop at once.")
+    token: int
+    logprob: float | None = None
+    alternatives: tuple[tuple[int, float], ...] = ()
 
 
-def filtered_probabilities(logits_V: Tensor, options: SamplingOptions) -> Tensor:
-    """Probabilities [V] of the next token after temperature (above 0), top-k and top-p."""
-    logits_V = (logits_V.double() - logits_V.max()) / options.temperature
-    if 0 < options.top_k < len(logits_V):
-        kth_best = logits_V.topk(options.top_k).values[-1]
-        logits_V = logits_V.masked_fill(logits_V < kth_best, -torch.inf)
-    probabilities_V = logits_V.softmax(-1)
-    if options.top_p < 1:
-        sorted_V, order_V = probabilities_V.sort(descending=True, stable=True)
-        before_V = sorted_V.cumsum(-1) - sorted_V
-        probabilities_V = probabilities_V.index_fill(0, order_V[before_V >= options.top_p], 0.0)
-        probabilities_V = probabilities_V / probabilities_V.sum()
-    return probabilities_V
+class Sampler:
+    """Chooses tokens."""
 
+    def __init__(
+        self, options: SamplingOptions, vocab_size: int, prompt_ids: Sequence[int], end_of_text: int, index: int = 0
+    ) -> None:
+        self.options, self.end_of_text, self.index, self.step = options, end_of_text, index, 0
 
-def choose_token(logits_V: Tensor, options: SamplingOptions, generator: torch.Generator) -> int:
-    """The next token's id."""
-    if options.temperature == 0:
-        return int(logits_V.argmax())
-    return int(torch.multinomial(filtered_probabilities(logits_V, options), 1, generator=generator))
+    def choose(self, logits_V: Float32) -> Choice:
+        """The next token."""
+        options = self.options
+        if not np.isfinite(logits_V).all():
+            raise BadInput("the model gives logits that are not numbers: its weights are broken.")
+        logits = logits_V.astype(np.float64)
+        log_probs = logits - logits.max()
+        log_probs -= np.log(np.exp(log_probs).sum())
+        if options.ignore_end_of_text:
+            logits[self.end_of_text] = -np.inf
+        if options.temperature == 0:
+            token = int(logits.argmax())
+        else:
+            logits = (logits - logits.max()) / options.temperature
+            if 0 < options.top_k < len(logits):
+                logits[logits < np.sort(logits)[-options.top_k]] = -np.inf
+            p = np.exp(logits)
+            p /= p.sum()
+            seeds = np.random.SeedSequence([options.seed, self.index, self.step])
+            token = int(np.random.default_rng(seeds).choice(len(p), p=p))
+        self.step += 1
+        if options.logprobs is None and not options.best_of:
+            return Choice(token)
+        best = np.argsort(-log_probs)[: options.logprobs or 0]
+        return Choice(token, float(log_probs[token]), tuple((int(i), float(log_probs[i])) for i in best))
