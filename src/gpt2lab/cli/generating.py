@@ -234,8 +234,11 @@ def _pass_over(problem: BadInput, skip_broken: bool) -> None:
 
 
 def _opened(model: str, backend: str, weights: str | None, max_batch: int | None) -> "Engine":
+    from gpt2lab.generate.numba_start import start_numba_without_extensions
     from gpt2lab.generate.opening import open_engine
 
+    if backend != "torch":
+        start_numba_without_extensions()
     return open_engine(model, backend=backend, weights=weights, max_batch=max_batch)  # type: ignore[arg-type]
 
 
