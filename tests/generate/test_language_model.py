@@ -7,7 +7,7 @@ from transformers import GPT2LMHeadModel
 from gpt2lab.base.errors import BadInput
 from gpt2lab.checkpoints.model_folder import save_model_folder
 from gpt2lab.generate.language_model import LanguageModel
-from gpt2lab.generate.sampling import SamplingOptions
+from gpt2lab.generate.options import SamplingOptions
 
 
 @pytest.mark.parametrize("prompt", ["", "T", "The cat in the garden", "The cat in the garden sleeps. " * 40])

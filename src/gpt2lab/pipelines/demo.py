@@ -24,7 +24,7 @@ from gpt2lab.datasets.documents import read_documents
 from gpt2lab.evaluate.cloze import CANDIDATES
 from gpt2lab.evaluate.evaluation import Evaluation, evaluate
 from gpt2lab.generate.language_model import LanguageModel
-from gpt2lab.generate.sampling import SamplingOptions
+from gpt2lab.generate.options import SamplingOptions
 from gpt2lab.pipelines.demo_report import write_demo_report
 from gpt2lab.pipelines.pydoc_site import collect_links, pydoc_site
 from gpt2lab.tokens.shards import TokensInfo, is_held_out

@@ -21,7 +21,7 @@ from gpt2lab.checkpoints.opening import open_model
 from gpt2lab.checkpoints.weights import without_padding
 from gpt2lab.datasets.own_texts import read_own_texts
 from gpt2lab.generate.language_model import LanguageModel
-from gpt2lab.generate.sampling import SamplingOptions
+from gpt2lab.generate.options import SamplingOptions
 from gpt2lab.tokens.sequences import IGNORED
 from gpt2lab.train.loop import train_on
 from gpt2lab.train.lora import ADAPTER, LoraOptions, LoraWeights

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gpt2lab.generate.language_model import LanguageModel
-from gpt2lab.generate.sampling import SamplingOptions
+from gpt2lab.generate.options import SamplingOptions
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.tokens.bpe import ByteLevelBPE
 from gpt2lab.train.recipe import Recipe
