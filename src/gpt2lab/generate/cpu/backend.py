@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from gpt2lab.base.errors import BadOption
 from gpt2lab.checkpoints.weights import Checkpoint, without_padding
 from gpt2lab.generate.backend import Float32, Int32, LogitsOf
-from gpt2lab.generate.cpu.kernels import ACTIVATION_BLOCKS, BLOCK_TOKENS, ROWS_TOGETHER, LANES
+from gpt2lab.generate.cpu.kernels import ACTIVATION_BLOCKS, BLOCK_TOKENS, ROWS_TOGETHER
 from gpt2lab.generate.cpu.packing import WEIGHT_TYPES, PackedWeights, WeightType, pack, padded
 from gpt2lab.generate.cpu.step import SHAPE, forward
 from gpt2lab.generate.cpu.team import Team
+from gpt2lab.generate.cpu.vectors import LANES
 from gpt2lab.model.config import GPT2Config
 
 ROWS = 256
@@ -24,8 +25,9 @@ def cpu_backend(
 ) -> "CpuBackend":
     """Pack a checkpoint's weights (None: as they are stored) for `threads` threads (None: one a processor).
 
-    Whole weights are multiplied by inputs rounded to 16 bits, which can't be told from float, or to 8 (int8 only),
-    which is up to twice as fast where many tokens are read at once. Raises BadOption for a type or a number of threads that can't be, BadInput for weights that are not finite.
+    int8 and int4 are multiplied by inputs rounded to 16 bits, which loses next to nothing, or to 8 (int8 only), which
+    is up to twice as fast where many tokens are read at once. Raises BadOption for a type or a number of threads that
+    can't be, BadInput for weights that are not finite.
     """
     checkpoint = without_padding(checkpoint)
     chosen = weights or stored_type(checkpoint)
@@ -114,8 +116,8 @@ class CpuBackend:
             if logits == "all":
                 wanted = np.arange(rows, dtype=np.int32)
             else:
-                wanted = np.arange(rows - 1, rows if logits == "last" and first + rows == total else rows - 1)
-                wanted = wanted.astype(np.int32)
+                last = logits == "last" and first + rows == total
+                wanted = np.arange(rows - 1, rows if last else rows - 1, dtype=np.int32)
             self._run(tokens, positions, np.zeros(rows, np.int32), table, wanted)
             if logits == "all":
                 every.append(self._logits[:rows, : self.config.vocab_size].copy())

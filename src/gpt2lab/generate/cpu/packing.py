@@ -1,9 +1,8 @@
 """A checkpoint's weights as the kernels read them: panels of 64 output columns, one after the other in memory.
 
 A thread that multiplies a row by a panel reads it from its first byte to its last, which is how memory is fastest.
-In a panel the 64 columns of one input lie side by side; of 8-bit and 4-bit numbers four inputs of a column lie together,
-as processors multiply and add two or four at once. Sizes that are no multiple
-of 64 are filled up with zeros.
+In a panel the 64 columns of one input lie side by side; of 8-bit and 4-bit numbers four inputs of a column lie
+together, as processors multiply and add two or four at once. What is no multiple of 64 is filled up with zeros.
 """
 
 import mmap
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import ml_dtypes
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +21,7 @@ from gpt2lab.checkpoints.quantization import (
     quantize_rows,
 )
 from gpt2lab.checkpoints.weights import Checkpoint, only_finite
+from gpt2lab.generate.cpu.compiled import compiled
 from gpt2lab.generate.cpu.kernels import BIAS, GROUP, PANEL
 from gpt2lab.generate.cpu.step import (
     FC_B,
@@ -222,7 +221,7 @@ def _pack_quantized(matrix: QuantizedMatrix, by_row: bool, panels: NDArray[Any],
         _pack_columns(matrix.scales.view(np.uint16), scales)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _pack_columns(matrix, panels):  # type: ignore[no-untyped-def]
     """A matrix [inputs, outputs] to panels [outputs / 64, padded inputs, 64]."""
     inputs, outputs = matrix.shape
@@ -236,7 +235,7 @@ def _pack_columns(matrix, panels):  # type: ignore[no-untyped-def]
                 panels[at + column] = matrix[k, panel * PANEL + column]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _pack_rows(matrix, panels):  # type: ignore[no-untyped-def]
     """The same for a matrix [outputs, inputs]."""
     outputs, inputs = matrix.shape
@@ -248,7 +247,7 @@ def _pack_rows(matrix, panels):  # type: ignore[no-untyped-def]
             panels[at + k * PANEL] = matrix[output, k]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _pack_bytes(matrix, panels):  # type: ignore[no-untyped-def]
     """int8 [outputs, inputs] to panels [outputs / 64, padded inputs / 4, 64, 4], BIAS added."""
     outputs, inputs = matrix.shape
@@ -262,7 +261,7 @@ def _pack_bytes(matrix, panels):  # type: ignore[no-untyped-def]
                 panels[at + 4 * column] = matrix[panel * PANEL + column, k] ^ np.int8(-BIAS)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _pack_nibbles(matrix, panels):  # type: ignore[no-untyped-def]
     """uint8 [inputs / 2, outputs] to panels [outputs / 64, padded inputs / 4, 64, 2]: inputs 0 and 2, then 1 and 3."""
     pairs, outputs = matrix.shape
