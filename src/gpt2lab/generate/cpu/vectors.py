@@ -86,25 +86,26 @@ class Emitter:
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         """a * b + c, rounded once."""
         name = "llvm.fma.f32" if a.type == F32 else "llvm.fma.v16f32"
-        return self._call(name, a, b, c)
+        return self.call(name, a, b, c)
 
     def sqrt(self, scalar: Value) -> Value:
         """The square root of a scalar."""
-        return self._call("llvm.sqrt.f32", scalar)
+        return self.call("llvm.sqrt.f32", scalar)
 
     def absolute(self, a: Value) -> Value:
         """Each lane without its sign."""
-        return self._call("llvm.fabs.v16f32", a)
+        return self.call("llvm.fabs.v16f32", a)
 
     def nearest(self, a: Value) -> Value:
         """Each lane rounded to the nearest whole number, to the even one of two."""
-        return self._call("llvm.rint.v16f32", a)
+        return self.call("llvm.rint.v16f32", a)
 
     def larger(self, a: Value, b: Value) -> Value:
         """The larger of two numbers in each lane."""
         return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
 
-    def _call(self, name: str, *arguments: Value) -> Value:
+    def call(self, name: str, *arguments: Value) -> Value:
+        """One of LLVM's own functions, whose arguments and result are all of one type."""
         kind = ir.FunctionType(arguments[0].type, [argument.type for argument in arguments])
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
 
