@@ -18,12 +18,16 @@ from gpt2lab.model.config import GPT2Config
 
 ROWS = 256
 """Tokens of one sequence that are read in one step, at most: their activations stay in a processor's cache."""
+WORTH_A_TEAM = 8_000_000
+"""Bytes of weights below which one thread makes a token sooner than several that have to be woken."""
 
 
 def cpu_backend(
     checkpoint: Checkpoint, weights: str | None = None, threads: int | None = None, activation_bits: int = 16
 ) -> "CpuBackend":
-    """Pack a checkpoint's weights (None: as they are stored) for `threads` threads (None: one a processor).
+    """Pack a checkpoint's weights (None: as they are stored) for `threads` threads.
+
+    None is one a processor, or a single one for a model so small that threads would mostly wait for each other.
 
     int8 and int4 are multiplied by inputs rounded to 16 bits, which loses next to nothing, or to 8 (int8 only), which
     is up to twice as fast where many tokens are read at once. Raises BadOption for a type or a number of threads that
@@ -33,12 +37,18 @@ def cpu_backend(
     chosen = weights or stored_type(checkpoint)
     if chosen not in WEIGHT_TYPES:
         raise BadOption(f"--weights {chosen}: the types are {', '.join(WEIGHT_TYPES)}.")
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if threads is not None and threads < 1:
         raise BadOption(f"--threads {threads}: must be at least 1.")
     if activation_bits not in ACTIVATION_BLOCKS or (activation_bits == 8 and chosen != "int8"):
         raise BadOption(f"--activation-bits {activation_bits}: must be 16, or 8 with --weights int8.")
-    return CpuBackend(checkpoint.config, pack(checkpoint, chosen), chosen, threads or available, activation_bits)
+    packed = pack(checkpoint, chosen)
+    return CpuBackend(checkpoint.config, packed, chosen, threads or _threads_for(packed), activation_bits)
+
+
+def _threads_for(weights: PackedWeights) -> int:
+    if weights.bytes_a_token < WORTH_A_TEAM:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def stored_type(checkpoint: Checkpoint) -> WeightType:
