@@ -26,7 +26,7 @@ from gpt2lab.checkpoints.quantization import (
     quantize_rows,
 )
 from gpt2lab.checkpoints.safetensors_files import map_safetensors, write_safetensors
-from gpt2lab.checkpoints.weights import TRANSPOSED, Checkpoint, StoredTensor
+from gpt2lab.checkpoints.weights import TRANSPOSED, Checkpoint, StoredTensor, release_pages
 
 QUANTIZED_WEIGHTS = "quantized.safetensors"
 _SCALE = "_scale"
@@ -96,7 +96,7 @@ def _expanded(file: Path, name: str, values: StoredTensor, scales: StoredTensor 
 def write_quantized(
     path: Path, checkpoint: Checkpoint, weights: QuantizedType, provenance: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a folder of quantized weights, whole or not at all: no more than one tensor of them is in memory.
+    """Write a folder of quantized weights, whole or not at all: no more than one tensor is in memory.
 
     Raises BadInput for int4 where the width is no multiple of GROUP, and for numbers that are not finite or too large.
     """
@@ -132,13 +132,15 @@ def _quantized(where: Path, name: str, tensor: StoredTensor, weights: QuantizedT
     scales: list[NDArray[Any]] = []
 
     def read_values() -> NDArray[Any]:
+        array = tensor.read()
         try:
-            matrix = quantize(tensor.read())
+            matrix = quantize(array)
         except OverflowError:
             raise BadInput(
                 f"{where}: {name} holds numbers that are not finite, or too large for {weights}; `gpt2lab inspect`"
                 " shows where."
             ) from None
+        release_pages(array)
         scales.append(matrix.scales)
         return matrix.values
 
