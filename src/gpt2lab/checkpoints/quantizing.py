@@ -56,7 +56,7 @@ def quantize_model(source: str | Path, out: Path, weights: WeightType, *, revisi
         raise BadOption(f"--out {out}: is the model itself; name another place.")
     found = open_model(source, revision)
     if (own := own_type(found)) in QUANTIZED:
-        found = found.noted(f"Its weights are {own} already; what that lost stays lost, and {weights} adds to it.")
+        found = found.noted(f"Its weights are {own} already; what that lost stays lost.")
     provenance = describe_making(MADE_BY, source, found) | {"weights": weights}
     if weights == "bfloat16":
         converted = replace(found, tensors={name: _as_bfloat16(tensor) for name, tensor in found.tensors.items()})
@@ -79,7 +79,8 @@ def tensor_errors(before: Checkpoint, after: Checkpoint) -> Iterator[TensorError
     """The error of each tensor of a checkpoint against the same of another one, with one of each in memory."""
     with progress_bar("compare", total=before.parameters, unit="numbers") as bar:
         for name, tensor in before.tensors.items():
-            was, is_now = tensor.read(), after.tensors[name].read()
+            later = after.tensors[name]
+            was, is_now = tensor.read(), later.read()
             largest = squares = differences = 0.0
             for rows in slabs(np.atleast_2d(was)):
                 old = np.atleast_2d(was)[rows].astype(np.float32, copy=False)
@@ -88,10 +89,8 @@ def tensor_errors(before: Checkpoint, after: Checkpoint) -> Iterator[TensorError
                 differences += float(np.vdot(difference, difference))
                 squares += float(np.vdot(old, old))
             release_pages(was)
-            release_pages(is_now)
-            yield TensorError(
-                name, after.tensors[name].dtype, largest, (differences / squares) ** 0.5 if squares else 0.0
-            )
+            release_pages(is_now if later.quantized is None else later.quantized().values)
+            yield TensorError(name, later.dtype, largest, (differences / squares) ** 0.5 if squares else 0.0)
             bar.advance(tensor.size)
 
 

@@ -28,8 +28,9 @@ from gpt2lab.datasets.evaluation_sets import DataSource, FoundFile
 from gpt2lab.evaluate.scoring import TOKENS_A_PACK, Pair
 from gpt2lab.evaluate.statistics import Metric, perplexity, ratio
 from gpt2lab.evaluate.tasks.registry import own_tasks
+from gpt2lab.evaluate.tasks.stream import FAST_STRIDE
 from gpt2lab.evaluate.tasks.task import Question, Task
-from gpt2lab.evaluate.tasks.wikitext import FAST
+from gpt2lab.evaluate.tasks.wikitext import WikiText2
 from gpt2lab.model.gpt2 import GPT2
 
 QUALITY = "quality.json"
@@ -118,7 +119,7 @@ def quantize(
         raise BadOption(f"--limit {limit}: must be at least 1.")
     tasks = own_tasks(texts, (), ())
     if wikitext2 is not None:
-        tasks[_WIKITEXT2] = FAST[_WIKITEXT2]
+        tasks |= {_WIKITEXT2: WikiText2(stride=FAST_STRIDE)}
     prepared = _read_texts(source, revision, tasks, wikitext2 or DataSource(), limit) if tasks else []
     made = quantize_model(source, out, weights, revision=revision)
     before = _predict_texts(source, revision, prepared, "before")
@@ -158,6 +159,8 @@ def quality_text(found: QuantizedWithQuality) -> str:
         [kind, each[0].dtype, f"{max(e.largest for e in each):.3g}", f"{max(e.relative for e in each):.3%}"]
         for kind, each in kinds.items()
     ]
+    if not errors:
+        return "\n".join([*lines, "No matrix changed: they were of this type before."])
     lines.append(text_table([["tensor", "type", "largest error", "RMS error of RMS"], *errors], left=(0, 1)))
     return "\n".join(lines)
 

@@ -25,7 +25,7 @@ from gpt2lab.checkpoints.quantization import (
     quantize_groups,
     quantize_rows,
 )
-from gpt2lab.checkpoints.safetensors_files import map_safetensors, write_safetensors
+from gpt2lab.checkpoints.safetensors_files import WHOLE_NUMBERS, map_safetensors, write_safetensors
 from gpt2lab.checkpoints.weights import TRANSPOSED, Checkpoint, StoredTensor, release_pages
 
 QUANTIZED_WEIGHTS = "quantized.safetensors"
@@ -59,13 +59,10 @@ def quantized_tensors(file: Path) -> dict[str, StoredTensor]:
     if not file.is_file():
         raise BadInput(f"{file}: no such file, though config.json beside it says that the weights are quantized.")
     found = map_safetensors(file)
-    tensors = {name: tensor for name, tensor in found.items() if not name.endswith(_SCALE)}
-    for name in found.keys() - tensors.keys():
-        if name.removesuffix(_SCALE) not in tensors:
-            raise BadInput(f"{file}: {name} are the scales of a tensor that is missing.")
-    for name, values in tensors.items():
-        if values.dtype in ("I8", "U8"):
-            tensors[name] = _expanded(file, name, values, found.get(name + _SCALE))
+    tensors = dict(found)
+    for name, values in found.items():
+        if values.dtype in WHOLE_NUMBERS:
+            tensors[name] = _expanded(file, name, values, tensors.pop(name + _SCALE, None))
     return tensors
 
 
