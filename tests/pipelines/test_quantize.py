@@ -12,6 +12,7 @@ from gpt2lab.checkpoints.model_folder import save_model_folder
 from gpt2lab.checkpoints.opening import open_model
 from gpt2lab.cli.quantizing import quantize_verb
 from gpt2lab.datasets.evaluation_sets import DataSource
+from gpt2lab.evaluate import side_by_side
 from gpt2lab.evaluate.tasks.registry import own_tasks, tasks_of
 from gpt2lab.generate.language_model import LanguageModel
 from gpt2lab.pipelines.evaluation import evaluate_suite, prepare
@@ -90,12 +91,10 @@ def test_a_model_beside_itself_has_lost_nothing(in_four_bits, text, tmp_path):
 
 
 def test_distributions_are_kept_of_places_all_over_the_text_where_there_is_no_room_for_all(folder, text, monkeypatch):
-    from gpt2lab.pipelines import quantize as module
-
-    everywhere = module._read_texts(folder, None, own_tasks([text], (), ()), DataSource(), None)
-    whole = module._predict_texts(folder, None, everywhere, "whole")[0]
-    monkeypatch.setattr(module, "_KEPT_NUMBERS", 320 * 50)
-    some = module._predict_texts(folder, None, everywhere, "some")[0]
+    windowed = side_by_side.read_texts(folder, None, own_tasks([text], (), ()), DataSource())
+    whole = side_by_side.predict_texts(folder, None, windowed, "whole")[0]
+    monkeypatch.setattr(side_by_side, "_KEPT_NUMBERS", 320 * 50)
+    some = side_by_side.predict_texts(folder, None, windowed, "some")[0]
     step = -(-sum(map(len, whole.kept)) // 50)
     assert np.array_equal(np.concatenate(some.kept), np.concatenate(whole.kept)[::step])
     assert some.nats == whole.nats
