@@ -415,8 +415,12 @@ def _size_of(config: GPT2Config) -> str | None:
 def _bytes_by_dtype(checkpoint: Checkpoint) -> dict[str, int]:
     found: dict[str, int] = {}
     for tensor in checkpoint.tensors.values():
-        each = _Q8_0_BYTES if tensor.dtype in QUANTIZED else FLOAT_TYPES[tensor.dtype].itemsize
-        found[tensor.dtype] = found.get(tensor.dtype, 0) + int(tensor.size * each)
+        if tensor.quantized is not None:
+            count = tensor.quantized().nbytes
+        else:
+            each = _Q8_0_BYTES if tensor.dtype in QUANTIZED else FLOAT_TYPES[tensor.dtype].itemsize
+            count = int(tensor.size * each)
+        found[tensor.dtype] = found.get(tensor.dtype, 0) + count
     return found
 
 

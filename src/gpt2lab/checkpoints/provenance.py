@@ -8,17 +8,16 @@ from typing import Any
 
 from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.base.files import read_json, sha256_of
-from gpt2lab.base.machine import describe_versions
 from gpt2lab.checkpoints.weights import Checkpoint
 
 PROVENANCE = "provenance.json"
 
 _WRITTEN = re.compile(
-    r"model(-[0-9]{5}-of-[0-9]{5})?\.safetensors|model\.safetensors\.index\.json|model\.bin|model\.onnx(_data)?"
-    r"|(config|generation_config|tokenizer|tokenizer_config|vocab|vocabulary|provenance)\.json"
+    r"model(-[0-9]{5}-of-[0-9]{5})?\.safetensors|model\.safetensors\.index\.json|quantized\.safetensors"
+    r"|model\.bin|model\.onnx(_data)?|(config|generation_config|tokenizer|tokenizer_config|vocab|vocabulary|provenance|quality)\.json"
     r"|merges\.txt|tokenizer\.tiktoken|gpt2_tokenizer\.bin"
 )
-"""All that `import` and `export` write into folders."""
+"""All that `import`, `export` and `quantize` write into folders."""
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
@@ -43,6 +42,8 @@ def writable_json(value: Any) -> Any:
 
 def describe_making(made_by: str, source: str | Path, checkpoint: Checkpoint) -> dict[str, Any]:
     """The provenance of what is made of a checkpoint: its source with the SHA-256 of each file, notes, versions."""
+    from gpt2lab.base.machine import describe_versions  # imports psutil and more, which only writing needs
+
     making = {
         "made_by": made_by,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

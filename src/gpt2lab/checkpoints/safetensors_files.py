@@ -4,9 +4,11 @@ import json
 import mmap
 import struct
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
@@ -16,13 +18,15 @@ from gpt2lab.checkpoints.weights import FLOAT_TYPES, StoredTensor, raw_bytes
 
 _NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _FLOATS = {short: name for name, short in _NAMES.items()}
+WHOLE_NUMBERS: dict[str, np.dtype[Any]] = {"I8": np.dtype(np.int8), "U8": np.dtype(np.uint8)}
+"""Types of whole numbers, as safetensors calls them, in which quantized weights are kept."""
 
 
 def map_safetensors(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a file by name; their arrays are views of the file that may be written to (copy on write).
 
     The library checks header and size first. Raises BadInput where the file is absent, cut short or something else,
-    and, when it is read, for a tensor that is not of floats.
+    and, when it is read, for a tensor that is neither of floats nor of WHOLE_NUMBERS.
     """
     if not path.is_file():
         raise BadInput(f"{path}: no such file.")
@@ -47,6 +51,11 @@ def _stored(path: Path, mapped: mmap.mmap, start: int, name: str, entry: dict[st
     if dtype in FLOAT_TYPES:
         return StoredTensor.at(mapped, dtype, shape, begin)
 
+    if dtype in WHOLE_NUMBERS:
+        return StoredTensor(
+            shape, dtype, lambda: np.frombuffer(mapped, WHOLE_NUMBERS[dtype], prod(shape), begin).reshape(shape)
+        )
+
     def refuse() -> NDArray[Any]:
         raise BadInput(f"{path}: {name} is of {dtype}, which is no type of weights.")
 
@@ -54,14 +63,17 @@ def _stored(path: Path, mapped: mmap.mmap, start: int, name: str, entry: dict[st
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, StoredTensor]) -> None:
-    """Write tensors in their own float types, one at a time: no more than one is in memory."""
-    tensors = {name: tensor.of_type(tensor.float_type) for name, tensor in tensors.items()}
+    """Write tensors in their own float types, or WHOLE_NUMBERS, one at a time: no more than one is in memory."""
+    tensors = {
+        name: tensor if tensor.dtype in WHOLE_NUMBERS else tensor.of_type(tensor.float_type)
+        for name, tensor in tensors.items()
+    }
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, tensor in tensors.items():
-        size = tensor.size * FLOAT_TYPES[tensor.dtype].itemsize
+        size = tensor.size * (WHOLE_NUMBERS | FLOAT_TYPES)[tensor.dtype].itemsize
         header[name] = {
-            "dtype": _NAMES[tensor.dtype],
+            "dtype": _NAMES.get(tensor.dtype, tensor.dtype),
             "shape": list(tensor.shape),
             "data_offsets": [offset, offset + size],
         }

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.base.errors import BadInput
+from gpt2lab.checkpoints.quantization import QuantizedMatrix
 from gpt2lab.model.config import GPT2Config
 from gpt2lab.tokens.bpe import SMALLEST_VOCABULARY, ByteLevelBPE
 
@@ -26,7 +27,7 @@ FLOAT_TYPES: dict[str, np.dtype[Any]] = {
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
 
-QUANTIZED = ("q8_0",)
+QUANTIZED = ("q8_0", "int8", "int4")
 """Types in files that `read` expands to float32."""
 
 TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
@@ -37,12 +38,14 @@ TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 class StoredTensor:
     """A tensor in a file. `read` gives an array of one of FLOAT_TYPES, a view of the mapped file where it can.
 
-    `dtype` is the type in the file, which may be one that `read` has to expand (q8_0 to float32).
+    `dtype` is the type in the file, which may be one that `read` has to expand (QUANTIZED to float32). Of our own
+    quantized folders, `quantized` gives the whole numbers and scales as they are stored.
     """
 
     shape: tuple[int, ...]
     dtype: str
     read: Callable[[], NDArray[Any]]
+    quantized: Callable[[], QuantizedMatrix] | None = None
 
     @property
     def size(self) -> int:

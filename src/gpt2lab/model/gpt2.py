@@ -9,6 +9,7 @@ files have [in, out], which `checkpoints` turns around). Precision, compilation 
 """
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,13 @@ from torch.nn import functional as F  # noqa: N812
 
 from gpt2lab.model.config import GPT2Config
 from gpt2lab.model.loss import summed_cross_entropy
+
+
+class Cache(Protocol):
+    """Where attention keeps the keys and values of tokens that are read, and finds those of the tokens before."""
+
+    def append(self, layer: int, k_BHTK: Tensor, v_BHTK: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep those of new tokens, and give all [B, H, S, K] that the mask speaks of."""
 
 
 class KVCache:
@@ -61,7 +69,7 @@ class Attention(nn.Module):
         self.attn_pdrop = config.attn_pdrop
         self.layer = layer
 
-    def forward(self, x_BTD: Tensor, cache: KVCache | None, mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, cache: Cache | None, mask: Tensor | None) -> Tensor:
         """Mix each token with those before it that `mask` lets it see (None: all of them), [B, T, D] to [B, T, D]."""
         q_BHTK, k_BHSK, v_BHSK = self.c_attn(x_BTD).unflatten(-1, (3, self.n_head, -1)).permute(2, 0, 3, 1, 4)
         if cache is not None:
@@ -108,7 +116,7 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.resid_pdrop)
 
-    def forward(self, x_BTD: Tensor, cache: KVCache | None, mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, cache: Cache | None, mask: Tensor | None) -> Tensor:
         """Add what attention and MLP say to the residual stream [B, T, D]."""
         x_BTD = x_BTD + self.dropout(self.attn(self.ln_1(x_BTD), cache, mask))
         mlp_BTD: Tensor = self.dropout(self.mlp(self.ln_2(x_BTD)))
@@ -186,12 +194,17 @@ class GPT2(nn.Module):
         positions_1T = torch.arange(start, end, device=tokens_BT.device)[None]
         if documents_BT is not None and self.restart_positions:
             positions_1T = positions_1T - documents_BT
-        x_BTD = self.dropout(self.wte(tokens_BT) + self.wpe(positions_1T))
         mask = attention_mask(end - start, start, documents_BT, tokens_BT.device)
-        for block in self.h:
-            x_BTD = block(x_BTD, cache, mask)
+        normed_BTD = self.hidden_at(tokens_BT, positions_1T, cache, mask)
         if cache is not None:
             cache.length = end
+        return normed_BTD
+
+    def hidden_at(self, tokens_BT: Tensor, positions_BT: Tensor, cache: Cache | None, mask: Tensor | None) -> Tensor:
+        """The same of tokens at any positions, which see what `mask` lets them (None: all up to themselves)."""
+        x_BTD = self.dropout(self.wte(tokens_BT) + self.wpe(positions_BT))
+        for block in self.h:
+            x_BTD = block(x_BTD, cache, mask)
         normed: Tensor = self.ln_f(x_BTD)
         return normed
 

@@ -1,6 +1,7 @@
 """Hugging Face's folders, which are our model folders, too: config.json, model.safetensors, tokenizer files.
 
-Weights may be one safetensors file, several with an index, or an older pytorch_model.bin (read without running it).
+Weights may be one safetensors file, several with an index, or an older pytorch_model.bin (read without running it); in
+folders that `gpt2lab quantize` made they are quantized (`quantized_folder.py`).
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from gpt2lab.base.errors import BadInput
 from gpt2lab.base.files import read_json, whole_folder, write_json
 from gpt2lab.checkpoints.config_file import config_from_json, config_to_json
 from gpt2lab.checkpoints.formats.pickled_tensors import read_pickled_tensors
+from gpt2lab.checkpoints.formats.quantized_folder import QUANTIZED_WEIGHTS, quantized_tensors, quantized_type
 from gpt2lab.checkpoints.provenance import PROVENANCE, read_provenance
 from gpt2lab.checkpoints.safetensors_files import map_safetensors, write_safetensors
 from gpt2lab.checkpoints.weights import Checkpoint, StoredTensor, check_tensors, head_is_tied
@@ -33,9 +35,10 @@ def read_hugging_face(folder: Path) -> Checkpoint:
     config = config_from_json(folder / "config.json")
     tokenizer = _tokenizer(folder, config.vocab_size)
     added = added_tokens(folder) if tokenizer else []
-    files = _weight_files(folder)
+    quantized = quantized_type(folder / "config.json")
+    files = _weight_files(folder) if quantized is None else {folder / QUANTIZED_WEIGHTS: None}
     where = next(iter(files)) if len(files) == 1 else folder
-    tensors = _published(where, _tensors(files))
+    tensors = _published(where, _tensors(files) if quantized is None else quantized_tensors(where))
     notes = [_left_out(added)] if added else []
     if config.tie_word_embeddings and head_is_tied(tensors):
         tensors.pop("lm_head.weight", None)

@@ -1,0 +1,164 @@
+"""The cpu backend: the network in packed weights, its KV cache, and the team of threads that steps it."""
+
+import os
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2lab.base.errors import BadOption
+from gpt2lab.checkpoints.weights import Checkpoint, without_padding
+from gpt2lab.generate.backend import Float32, Int32, LogitsOf
+from gpt2lab.generate.cpu.kernels import ACTIVATION_BLOCKS, BLOCK_TOKENS, ROWS_TOGETHER, LANES
+from gpt2lab.generate.cpu.packing import WEIGHT_TYPES, PackedWeights, WeightType, pack, padded
+from gpt2lab.generate.cpu.step import SHAPE, forward
+from gpt2lab.generate.cpu.team import Team
+from gpt2lab.model.config import GPT2Config
+
+ROWS = 256
+"""Tokens of one sequence that are read in one step, at most: their activations stay in a processor's cache."""
+
+
+def cpu_backend(
+    checkpoint: Checkpoint, weights: str | None = None, threads: int | None = None, activation_bits: int = 16
+) -> "CpuBackend":
+    """Pack a checkpoint's weights (None: as they are stored) for `threads` threads (None: one a processor).
+
+    Whole weights are multiplied by inputs rounded to 16 bits, which can't be told from float, or to 8 (int8 only),
+    which is up to twice as fast where many tokens are read at once. Raises BadOption for a type or a number of threads that can't be, BadInput for weights that are not finite.
+    """
+    checkpoint = without_padding(checkpoint)
+    chosen = weights or stored_type(checkpoint)
+    if chosen not in WEIGHT_TYPES:
+        raise BadOption(f"--weights {chosen}: the types are {', '.join(WEIGHT_TYPES)}.")
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads is not None and threads < 1:
+        raise BadOption(f"--threads {threads}: must be at least 1.")
+    if activation_bits not in ACTIVATION_BLOCKS or (activation_bits == 8 and chosen != "int8"):
+        raise BadOption(f"--activation-bits {activation_bits}: must be 16, or 8 with --weights int8.")
+    return CpuBackend(checkpoint.config, pack(checkpoint, chosen), chosen, threads or available, activation_bits)
+
+
+def stored_type(checkpoint: Checkpoint) -> WeightType:
+    """The type that keeps a checkpoint's matrices as they are stored; float16 and others become float32."""
+    tensor = checkpoint.tensors["h.0.attn.c_attn.weight"]
+    if tensor.quantized is not None:
+        return tensor.quantized().type
+    return "bfloat16" if tensor.dtype == "bfloat16" else "float32"
+
+
+class CpuBackend:
+    """See `generate.backend.Backend`. Its numbers for a sequence never depend on what is computed beside it."""
+
+    block_tokens = BLOCK_TOKENS
+    max_batch = 32
+
+    def __init__(
+        self, config: GPT2Config, weights: PackedWeights, weight_type: WeightType, threads: int, activation_bits: int
+    ) -> None:
+        self.config, self.weights = config, weights
+        bits = ", 8-bit activations" if activation_bits == 8 else ""
+        self.name = f"cpu {weight_type}{bits}, {threads} thread" + ("s" if threads > 1 else "")
+        self._activation_bits = activation_bits
+        self._team = Team(threads)
+        self._head_width = config.n_embd // config.n_head
+        self._head_width_p = -(-self._head_width // LANES) * LANES
+        self.block_bytes = 2 * 4 * config.n_layer * config.n_head * self._head_width_p * BLOCK_TOKENS
+        self._barrier = np.zeros(16, np.int64)
+        self._shape = np.zeros(SHAPE, np.int64)
+        self._lay_out()
+        self.reserve(0)
+        nothing = np.zeros(0, np.int32)
+        team, self._team = self._team, Team(1)  # compiles, or loads what was compiled, before threads meet
+        self._run(nothing, nothing, nothing, np.zeros((1, 1), np.int32), nothing)
+        self._team = team
+
+    def _lay_out(self) -> None:
+        """Where everything lies in the working memory."""
+        config, weights, threads = self.config, self.weights, self._team.threads
+        d, inner, qkv = padded(config.n_embd), padded(4 * config.n_embd), padded(3 * config.n_embd)
+        factors_stride = -(-inner // ACTIVATION_BLOCKS[self._activation_bits])
+        scores_stride = -(-config.context_length // LANES) * LANES + LANES
+        scratch_stride = config.n_head * ROWS_TOGETHER * (2 * self._head_width_p + scores_stride)
+        sizes = (ROWS * d, ROWS * d, ROWS * qkv, ROWS * d, ROWS * inner, threads * scratch_stride)
+        ends = np.cumsum(sizes)
+        x_at, y_at, qkv_at, attended_at, inner_at, scratch_at = (ends - sizes).tolist()
+        self._work = np.zeros(int(ends[-1]), np.float32)
+        self._rounded = np.zeros(ROWS * inner, np.int16 if self._activation_bits == 16 else np.int8)
+        self._sums = np.zeros(ROWS * factors_stride, np.int32)
+        self._factors = np.zeros(ROWS * factors_stride, np.float32)
+        self._logits = np.zeros((ROWS, padded(config.vocab_size)), np.float32)
+        self._shape[:] = (
+            config.n_layer, config.n_head, config.n_embd, d, inner, qkv, padded(config.vocab_size), self._head_width,
+            self._head_width_p, 0, config.activation_function == "gelu", x_at, y_at, qkv_at, attended_at, inner_at,
+            factors_stride, scratch_at, scratch_stride, scores_stride, weights.final_norm_at, weights.positions_at,
+            weights.zeros_at,
+        )  # fmt: skip
+
+    def reserve(self, blocks: int) -> None:
+        """See Backend. The memory of a block is taken when it is first written."""
+        config = self.config
+        shape = (config.n_layer, blocks, config.n_head, self._head_width_p * BLOCK_TOKENS)
+        self._keys, self._values = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        self._shape[9] = blocks
+
+    def prefill(self, tokens_T: Int32, start: int, table_N: Int32, logits: LogitsOf = "last") -> Float32 | None:
+        """See Backend."""
+        total = len(tokens_T)
+        table = np.ascontiguousarray(table_N, np.int32)[None]
+        every: list[NDArray[np.float32]] = []
+        for first in range(0, total, ROWS):
+            tokens = np.ascontiguousarray(tokens_T[first : first + ROWS], np.int32)
+            rows = len(tokens)
+            positions = np.arange(start + first, start + first + rows, dtype=np.int32)
+            if logits == "all":
+                wanted = np.arange(rows, dtype=np.int32)
+            else:
+                wanted = np.arange(rows - 1, rows if logits == "last" and first + rows == total else rows - 1)
+                wanted = wanted.astype(np.int32)
+            self._run(tokens, positions, np.zeros(rows, np.int32), table, wanted)
+            if logits == "all":
+                every.append(self._logits[:rows, : self.config.vocab_size].copy())
+        if logits == "all":
+            return np.concatenate(every)
+        return self._logits[0, : self.config.vocab_size] if logits == "last" else None
+
+    def decode(self, tokens_B: Int32, positions_B: Int32, tables_BN: Int32) -> Float32:
+        """See Backend."""
+        rows = np.arange(len(tokens_B), dtype=np.int32)
+        self._run(tokens_B, positions_B, rows, tables_BN, rows)
+        return self._logits[: len(rows), : self.config.vocab_size]
+
+    def copy_block(self, source: int, target: int) -> None:
+        """See Backend."""
+        for cache in (self._keys, self._values):
+            cache[:, target] = cache[:, source]
+
+    def _run(self, tokens: Int32, positions: Int32, table_of: Int32, tables: Int32, wanted: Int32) -> None:
+        weights = self.weights
+        self._team.run(
+            cast(Any, forward),
+            self._barrier,
+            self._shape,
+            np.float32(self.config.layer_norm_epsilon),
+            weights.layer_at,
+            weights.layers.panels,
+            weights.layers.scales,
+            weights.head.panels,
+            weights.head.scales,
+            weights.embedding.panels,
+            weights.embedding.scales,
+            weights.parameters,
+            self._keys.reshape(-1),
+            self._values.reshape(-1),
+            tokens,
+            positions,
+            table_of,
+            tables,
+            wanted,
+            self._work,
+            self._rounded,
+            self._sums,
+            self._factors,
+            self._logits.reshape(-1),
+        )
