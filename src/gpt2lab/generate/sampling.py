@@ -153,6 +153,8 @@ class Sampler:
         self._step = 0
         # Within what float32 holds, and above 0: a banned token's -inf must stay one.
         self._sharpness = np.float32(np.clip(1 / options.temperature, 1e-30, _GREATEST) if options.temperature else 1)
+        # Numbers of other types would be compiled for anew.
+        self._filters = (options.top_k, float(options.top_p), float(options.min_p), float(options.typical_p))
         self._with_logprob = options.logprobs is not None or options.best_of > 0
 
     def choose(self, logits_V: Float32) -> Choice:
@@ -182,10 +184,9 @@ class Sampler:
         # numba takes a while to import, and greedy decoding needs none of it.
         from gpt2lab.generate.sampling_kernels import draw_token
 
-        filters = (options.top_k, options.top_p, options.min_p, options.typical_p)
-        return int(
-            draw_token(as_contiguous(logits_V), best, self._sharpness, *filters, options.seed, self._index, self._step)
-        )
+        logits_V = as_contiguous(logits_V)
+        randomness = (options.seed, self._index, self._step)
+        return int(draw_token(logits_V, best, self._sharpness, *self._filters, *randomness))
 
 
 def checked_best(logits_V: Float32) -> np.float32:

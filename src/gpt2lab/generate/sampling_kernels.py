@@ -18,9 +18,7 @@ import numpy as np
 STRETCH = 512
 """Tokens whose weights are summed up together, so that a draw need not walk over all of them."""
 
-_LOG2_E = np.float32(1.4426950408889634)
-# ln 2 in two parts, the first of few bits, so that its multiples are exact (Cody and Waite).
-_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+_LOG2_E, _LN_2 = np.float32(1.4426950408889634), np.float32(0.6931471805599453)
 # Taylor's series of exp to the sixth power: what it leaves out is below 2e-7 where |x| < ln 2 / 2.
 _C2, _C3, _C4 = np.float32(1 / 2), np.float32(1 / 6), np.float32(1 / 24)
 _C5, _C6 = np.float32(1 / 120), np.float32(1 / 720)
@@ -59,10 +57,13 @@ def _random(seed, index, step, attempt):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _exp(x):  # type: ignore[no-untyped-def]
-    """e**x of a float32 x <= 0 to 3 parts in ten million; 0 below -87. Plain arithmetic, so that loops are vectors."""
+    """e**x of a float32 x <= 0, to 1 part in a million down to -20 and to 5 down to -87, and 0 below.
+
+    Plain arithmetic, of which loops are made vectors; a library's function would be called for each number.
+    """
     inside = max(x, _SMALLEST)
     power = np.int32(inside * _LOG2_E - _HALF)
-    rest = (inside - np.float32(power) * _LN2_HIGH) - np.float32(power) * _LN2_LOW
+    rest = inside - np.float32(power) * _LN_2
     series = _C6 * rest + _C5
     series = series * rest + _C4
     series = series * rest + _C3
@@ -289,9 +290,9 @@ def log_of_sum(values_V, best):  # type: ignore[no-untyped-def]
 def filtered(values_V, best, sharpness, top_k, top_p, min_p, typical_p):  # type: ignore[no-untyped-def]
     """What is left of softmax(values * sharpness) after top-k (0 keeps all), top-p, min-p and typical.
 
-    Gives ids [N] int32 (empty: all tokens take part), keys [N], weights [N], the weights' sums by stretches, and a mass:
-    a token stays if its weight is not 0 and the tokens before it (`weight_before`) weigh less than the mass. `values_V`,
-    `best` (the greatest of them) and `sharpness` (1 / temperature) are float32.
+    Gives ids [N] int32 (empty where all tokens take part), keys [N], weights [N], the weights' sums by stretches, and a
+    mass: a token stays if its weight is not 0 and the tokens before it (`weight_before`) weigh less than the mass.
+    `values_V`, `best` (the greatest of them) and `sharpness` (1 / temperature) are float32.
     """
     values_N, ids_N = values_V, np.empty(0, np.int32)
     if 0 < top_k < len(values_V):
@@ -300,7 +301,7 @@ def filtered(values_V, best, sharpness, top_k, top_p, min_p, typical_p):  # type
     weight = weigh(values_N, best, sharpness, np.float32(min_p), weights_N, sums_S)
     mass, keys_N = top_p * weight if top_p < 1 else np.inf, weights_N
     if typical_p < 1:
-        weight = _keep(weights_N, sums_S, mass)
+        weight = _keep(weights_N, sums_S, mass) if top_p < 1 else _weight_from(weights_N, _ZERO, sums_S)
         mass, keys_N = typical_p * weight, _typicality(values_N, weights_N, best, sharpness, weight)
     return ids_N, keys_N, weights_N, sums_S, mass
 
