@@ -217,19 +217,21 @@ def _usable(
     """The requests that can be made; the first other one is raised, or all others are named and left out."""
     for request in requests:
         if isinstance(request, BadInput):
-            _pass_over(request, skip_broken)
+            _leave_out(request, skip_broken)
             continue
         try:
             conditioning_of(request)
         except BadInput as error:
-            _pass_over(BadInput(f"{request.place}: {error}" if request.place else str(error)), skip_broken)
+            if not request.place:
+                raise
+            _leave_out(BadInput(f"{request.place}: {error}"), skip_broken)
         else:
             yield request
 
 
-def _pass_over(problem: BadInput, skip_broken: bool) -> None:
+def _leave_out(problem: BadInput, skip_broken: bool) -> None:
     if not skip_broken:
-        raise problem
+        raise BadInput(f"{problem} Mend it, or pass --skip-broken to go on without it.") from None
     say(f"left out: {problem}")
 
 
@@ -303,23 +305,22 @@ class _Job:
     def _submitted(self, request: "Request") -> "Generation | None":
         from gpt2lab.generate.prompts import fitted
 
-        text, cut = fitted(
-            self._conditioning_of(request),
-            self._engine.tokenizer,
-            self._engine.backend.config.context_length,
-            request.options.max_tokens,
-        )
+        conditioning = self._conditioning_of(request)
+        context_length = self._engine.backend.config.context_length
+        text, cut = fitted(conditioning, self._engine.tokenizer, context_length, request.options.max_tokens)
         try:
             generation = self._engine.submit(text, request.options)
         except (BadInput, BadOption) as error:
             if not request.place:
                 raise
-            _pass_over(BadInput(f"{request.place}: {error}"), self._skip_broken)
+            _leave_out(BadInput(f"{request.place}: {error}"), self._skip_broken)
             return None
         self._cut += cut > 0
         self._too_long += generation.dropped_prompt_tokens > 0
         if not request.place and cut:
-            say(f"of the text {cut:,} characters were left out, so that the context holds the rest and the answer.")
+            part = "beginning" if conditioning.keep == "end" else "end"
+            kept = len(conditioning.body) - cut
+            say(f"the text is longer than fits the context: {kept:,} characters of it are seen, its {part} is not.")
         if not request.place and generation.dropped_prompt_tokens:
             dropped = generation.dropped_prompt_tokens
             say(f"the prompt is longer than the context: its first {dropped:,} tokens are not seen.")
@@ -338,7 +339,7 @@ class _Job:
         """Say which prompts and texts were longer than the context."""
         if self._requests[0].place:
             if self._cut:
-                say(f"{self._cut:,} texts were cut, so that the context holds the rest and the answer.")
+                say(f"{self._cut:,} texts are longer than fits the context: only a part of each was seen.")
             if self._too_long:
                 say(f"{self._too_long:,} prompts are longer than the context: their beginnings were not seen.")
         if self._slid:
