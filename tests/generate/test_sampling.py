@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gpt2lab.base.errors import BadOption
-from gpt2lab.generate.sampling import SamplingOptions, choose_token, filtered_probabilities
+from gpt2lab.generate.options import SamplingOptions
+from gpt2lab.generate.sampling import choose_token, filtered_probabilities
 
 LOGITS = torch.tensor([2.0, 1.0, 1.0, 0.0, -1.0, -3.0])
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from gpt2lab.checkpoints.opening import open_model
 from gpt2lab.checkpoints.torch_network import network_of
 from gpt2lab.checkpoints.weights import without_padding
-from gpt2lab.generate.engine import Completion, Engine, Generation
+from gpt2lab.generate.engine import Engine, Generation
 from gpt2lab.generate.options import SamplingOptions
+from gpt2lab.generate.submissions import Completion
 from gpt2lab.generate.torch_backend import TorchBackend
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.tokens.bpe import ByteLevelBPE
