@@ -114,10 +114,13 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
         engine = _opened(model, backend, weights, max_batch)
         job = _Job(engine, requests, conditioning_of, skip_broken)
         with _output(out) as handle:
-            if json:
-                job.write_json(handle, task)
-            else:
-                job.write_texts(handle, task, include_prompt, delimiter)
+            try:
+                if json:
+                    job.write_json(handle, task)
+                else:
+                    job.write_texts(handle, task, include_prompt, delimiter)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(job.words_of_interrupt()) from None
         job.tell()
         return _tell_speed(engine)
 
@@ -270,12 +273,9 @@ class _Job:
                 for piece in pieces:
                     handle.write(shown(piece))
                     handle.flush()
-            except KeyboardInterrupt:
+            finally:  # on Ctrl-C, too
                 handle.write("\n")
                 handle.flush()
-                self._interrupted()
-            handle.write("\n")
-            handle.flush()
             self._count(generation.completions())
 
     def write_json(self, handle: IO[str], task: "Task | None") -> None:
@@ -285,7 +285,7 @@ class _Job:
                 completions = generation.completions()
             except KeyboardInterrupt:
                 self._write_objects(handle, request, [one for one in generation.completions() if one.tokens], task)
-                self._interrupted()
+                raise
             self._write_objects(handle, request, completions, task)
             self._count(completions)
 
@@ -330,10 +330,10 @@ class _Job:
         self._done += 1
         self._slid += any(completion.window_slides for completion in completions)
 
-    def _interrupted(self) -> None:
-        many = len(self._requests) > 1
-        done = f"interrupted: {self._done:,} of {len(self._requests):,} prompts were done." if many else ""
-        raise KeyboardInterrupt(done) from None
+    def words_of_interrupt(self) -> str:
+        """What to say on Ctrl-C; nothing special where there is but one prompt."""
+        of = len(self._requests)
+        return f"interrupted: {self._done:,} of {of:,} prompts were done." if of > 1 else ""
 
     def tell(self) -> None:
         """Say which prompts and texts were longer than the context."""
