@@ -4,15 +4,22 @@ import gc
 import random
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
+from transformers import GPT2LMHeadModel
 
 from gpt2lab.base.errors import BadInput, BadOption
+from gpt2lab.checkpoints.model_folder import save_model_folder
+from gpt2lab.checkpoints.torch_network import published_weights
+from gpt2lab.checkpoints.weights import Checkpoint
+from gpt2lab.generate.cpu.backend import cpu_backend
 from gpt2lab.generate.engine import PREFILL_CHUNK, Engine, QueueFull
+from gpt2lab.generate.opening import open_engine
 from gpt2lab.generate.options import SamplingOptions
 from gpt2lab.generate.sampling import Sampler
-from gpt2lab.generate.torch_backend import TorchBackend
+from gpt2lab.generate.torch_backend import BLOCK_TOKENS, TorchBackend
 from gpt2lab.model.config import GPT2Config
 from gpt2lab.model.gpt2 import GPT2
 
@@ -29,12 +36,17 @@ def network(small_tokenizer):
     return network.eval()
 
 
-@pytest.fixture(params=["torch"])
+@pytest.fixture(params=["torch", "cpu"])
 def new_engine(request, network, small_tokenizer):
     """A function from the engine's options, or a number of blocks, to an engine of its own."""
 
     def new(blocks: int | None = None, **options):
-        backend = {"torch": TorchBackend}[request.param](network)
+        if request.param == "cpu":
+            weights = published_weights(network)
+            checkpoint = Checkpoint(Path("made"), "made", network.config, weights, small_tokenizer)
+            backend = cpu_backend(checkpoint, threads=1)
+        else:
+            backend = TorchBackend(network)
         if blocks is not None:
             options["cache_bytes"] = blocks * backend.block_bytes
         return Engine(backend, small_tokenizer, **options)
@@ -192,8 +204,9 @@ def test_first_come_first_served(new_engine):
     engine = new_engine(7)
     options = SamplingOptions(max_tokens=12, ignore_end_of_text=True)
     generations = [engine.submit([9] * length, options) for length in (60, 80, 3, 3)]
-    order = []
-    while engine.step():
+    order, busy = [], True
+    while busy:
+        busy = engine.step()
         order += [n for n, one in enumerate(generations) if n not in order and one._submission.unfinished == 0]
     assert order == [0, 1, 2, 3]
 
@@ -331,7 +344,8 @@ def test_broken_logits_fail_their_own_request_only(new_engine, alone, monkeypatc
         calls.append(None)
         if len(calls) == 3:
             logits_BV[0] = float("nan")
-            engine.backend._k_LSHK[:, tables_BN[0, 0] * 16 : tables_BN[0, 0] * 16 + 16] = float("nan")
+            if isinstance(engine.backend, TorchBackend):
+                engine.backend._k_LSHK[:, tables_BN[0, 0] * BLOCK_TOKENS] = float("nan")
         return logits_BV
 
     monkeypatch.setattr(engine.backend, "decode", breaks)
@@ -342,6 +356,69 @@ def test_broken_logits_fail_their_own_request_only(new_engine, alone, monkeypatc
         again = engine.submit([number] * 80, options).completions()[0]
         assert list(again.token_ids) == alone([number] * 80, options)
     assert engine.free_blocks == engine.blocks
+
+
+@pytest.mark.parametrize("prompt", [[], [3, 4, 5], [6] * 90])
+def test_beams_give_the_same_texts_however_little_room_there_is(new_engine, prompt):
+    """Also past the context, and beside others that come and go."""
+    options = SamplingOptions(max_tokens=30, beams=3, n=3, logprobs=1, stop=("zq",))
+    wanted = new_engine().submit(prompt, options).completions()
+    engine = new_engine(18, max_batch=5)
+    others = [engine.submit([n], SamplingOptions(max_tokens=60, seed=n)) for n in range(4)]
+    engine.step()
+    found = engine.submit(prompt, options)
+    late = [engine.submit([n] * 50, SamplingOptions(max_tokens=60, seed=n)) for n in range(4)]
+    assert [one.token_ids for one in found.completions()] == [one.token_ids for one in wanted]
+    assert [one.index for one in wanted] == [0, 1, 2]
+    assert len(prompt) != 90 or all(one.window_slides for one in wanted)
+    for one in (*others, *late):
+        one.completions()
+    assert engine.free_blocks == engine.blocks
+
+
+def test_the_best_beam_is_the_most_probable_text(new_engine, network):
+    """With as many beams as there are texts of two tokens worth looking at, no text of two tokens is better."""
+    options = SamplingOptions(max_tokens=2, beams=32, ignore_end_of_text=True)
+    found = new_engine().submit([3, 4, 5], options).completions()[0]
+    with torch.inference_mode():
+        first_V = network(torch.tensor([[3, 4, 5]]))[0, -1].log_softmax(-1)
+        second_VV = network(torch.tensor([[3, 4, 5, n] for n in range(320)]))[:, -1].log_softmax(-1)
+    both_VV = (first_V[:, None] + second_VV)[:-1, :-1]
+    assert both_VV.max().item() / 2 == pytest.approx(found.mean_logprob, abs=1e-4)
+
+
+def test_cancelled_beams_give_what_they_have(new_engine):
+    engine = new_engine()
+    generation = engine.submit([3], SamplingOptions(max_tokens=30, beams=3, n=2, ignore_end_of_text=True))
+    for _ in range(5):
+        engine.step()
+    generation.cancel()
+    found = generation.completions()
+    assert [(one.finish_reason, one.tokens) for one in found] == [("cancelled", 5)] * 2
+    assert engine.free_blocks == engine.blocks
+
+
+@pytest.mark.slow
+def test_500_greedy_tokens_are_those_of_transformers(small_tokenizer, tmp_path):
+    config = GPT2Config(small_tokenizer.vocab_size, context_length=640, n_layer=3, n_head=4, n_embd=64)
+    network = GPT2(config)
+    network.initialize(torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(4.0)
+        network.wte.weight[small_tokenizer.end_of_text] = 0.0  # so that it goes on
+    save_model_folder(tmp_path / "m", network, small_tokenizer, {})
+    reference = GPT2LMHeadModel.from_pretrained(tmp_path / "m").eval()
+    options = SamplingOptions(max_tokens=500, temperature=0)
+    engines = [open_engine(tmp_path / "m", backend) for backend in ("torch", "cpu")]
+    for text in ("The cat in the garden", "nobody"):
+        prompt = small_tokenizer.encode(text)
+        theirs = reference.generate(torch.tensor([prompt]), max_new_tokens=500, do_sample=False, pad_token_id=0)
+        wanted = theirs[0, len(prompt) :].tolist()
+        assert len(wanted) == 500
+        assert len(set(wanted)) > 20
+        for engine in engines:
+            assert list(engine.submit(text, options).completions()[0].token_ids) == wanted
 
 
 def test_prompts_that_are_no_token_ids_are_refused(new_engine):
