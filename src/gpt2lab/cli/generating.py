@@ -17,10 +17,11 @@ from gpt2lab.base.files import sync_file
 from gpt2lab.base.progress import harmless, say
 
 if TYPE_CHECKING:
-    from gpt2lab.generate.engine import Completion, Engine, Generation
+    from gpt2lab.generate.engine import Engine, Generation
     from gpt2lab.generate.options import SamplingOptions
     from gpt2lab.generate.prompts import Conditioning, Task
     from gpt2lab.generate.requests import Request
+    from gpt2lab.generate.submissions import Completion
 
 DELIMITER = "=" * 20
 WAIT_BEFORE_HINT_SECONDS = 1.0
@@ -419,16 +420,15 @@ def _record(request: "Request", completion: "Completion", text_of: Callable[[lis
 
 def _tell_speed(engine: "Engine") -> None:
     did = engine.statistics
-    prefill = f"prefill {did.prefill_tokens:,} tokens in {did.prefill_seconds:.2f} s"
-    decode = f"decode {did.decode_tokens:,} tokens in {did.decode_seconds:.2f} s"
-    rates = [
-        f" ({tokens / seconds:,.1f} tokens/s)" if tokens else ""
-        for tokens, seconds in (
-            (did.prefill_tokens, did.prefill_seconds),
-            (did.decode_tokens, did.decode_seconds),
+    parts = [
+        f"{name} {tokens:,} tokens in {seconds:.2f} s ({tokens / seconds:,.1f} tokens/s)"
+        for name, tokens, seconds in (
+            ("prefill", did.prefill_tokens, did.prefill_seconds),
+            ("decode", did.decode_tokens, did.decode_seconds),
         )
+        if tokens
     ]
-    say(f"{prefill}{rates[0]}, {decode}{rates[1]}; {engine.backend.name}")
+    say(f"{', '.join(parts) or 'nothing to do'}; {engine.backend.name}")
 
 
 @contextmanager
