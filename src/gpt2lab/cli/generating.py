@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
 from gpt2lab.base.errors import BadInput, BadOption, explain_full_disk
-from gpt2lab.base.files import sync_file
 from gpt2lab.base.progress import harmless, say
 
 if TYPE_CHECKING:
@@ -439,6 +438,8 @@ def _output(out: Path | None) -> Iterator[IO[str]]:
             sys.stdout.reconfigure(errors="replace")  # a terminal that knows no UTF-8 is no reason to end
         yield sys.stdout
         return
+    from gpt2lab.base.files import sync_file
+
     part = out.with_name(f"{out.name}.part")
     with explain_full_disk(out):
         out.parent.mkdir(parents=True, exist_ok=True)
