@@ -1,9 +1,8 @@
 """A checkpoint's weights as the kernels read them: panels of 64 output columns, one after the other in memory.
 
 A thread that multiplies a row by a panel reads it from its first byte to its last, which is how memory is fastest.
-In a panel the 64 columns of one input lie side by side; of 8-bit numbers two inputs (2k and 2k + 1) of a column lie
-together, as processors multiply and add pairs; 4-bit numbers hold such a pair in one byte. Sizes that are no multiple
-of 64 are filled up with zeros.
+In a panel the 64 columns of one input lie side by side; of 8-bit and 4-bit numbers four inputs of a column lie
+together, as processors multiply and add two or four at once. What is no multiple of 64 is filled up with zeros.
 """
 
 import mmap
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import ml_dtypes
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +21,8 @@ from gpt2lab.checkpoints.quantization import (
     quantize_rows,
 )
 from gpt2lab.checkpoints.weights import Checkpoint, only_finite
-from gpt2lab.generate.cpu.kernels import GROUP, PANEL
+from gpt2lab.generate.cpu.compiled import compiled
+from gpt2lab.generate.cpu.kernels import BIAS, GROUP, PANEL
 from gpt2lab.generate.cpu.step import (
     FC_B,
     FC_S,
@@ -194,7 +193,7 @@ def _pack_matrix(
         numbers = array.astype(np.float32, copy=False)
     else:
         numbers = array.astype(ml_dtypes.bfloat16, copy=False).view(np.uint16)
-    _pack_rows(numbers, panels, False) if by_row else _pack_columns(np.ascontiguousarray(numbers), panels, False)
+    (_pack_rows if by_row else _pack_columns)(np.ascontiguousarray(numbers), panels)
     _forget_pages(array)
 
 
@@ -213,52 +212,70 @@ def _quantized(checkpoint: Checkpoint, name: str, weights: WeightType, by_row: b
         _forget_pages(array)
 
 
-def _pack_quantized(
-    matrix: QuantizedMatrix, by_row: bool, panels: NDArray[Any], scales: NDArray[Any]
-) -> None:
+def _pack_quantized(matrix: QuantizedMatrix, by_row: bool, panels: NDArray[Any], scales: NDArray[Any]) -> None:
     if matrix.type == "int8":
         scales[: len(matrix.scales)] = matrix.scales
-        _pack_rows(matrix.values, panels, True) if by_row else _pack_columns(matrix.values, panels, True)
-        return
-    inputs, outputs = matrix.shape
-    _pack_columns(matrix.values, panels, False)
-    _pack_columns(matrix.scales.view(np.uint16), scales, False)
+        _pack_bytes(matrix.values if by_row else matrix.values.T, panels)
+    else:
+        _pack_nibbles(matrix.values, panels)
+        _pack_columns(matrix.scales.view(np.uint16), scales)
 
 
-@numba.njit(cache=True, nogil=True)
-def _pack_columns(matrix, panels, pairs):  # type: ignore[no-untyped-def]
-    """A matrix [inputs, outputs] to panels [outputs / 64, padded inputs, 64] (pairs: inputs two and two)."""
+@compiled
+def _pack_columns(matrix, panels):  # type: ignore[no-untyped-def]
+    """A matrix [inputs, outputs] to panels [outputs / 64, padded inputs, 64]."""
     inputs, outputs = matrix.shape
     count = -(-outputs // PANEL)
     size = len(panels) // count
     for panel in range(count):
         width = min(PANEL, outputs - panel * PANEL)
         for k in range(inputs):
-            if pairs:
-                at = panel * size + (k >> 1) * 2 * PANEL + (k & 1)
-                for column in range(width):
-                    panels[at + 2 * column] = matrix[k, panel * PANEL + column]
-            else:
-                at = panel * size + k * PANEL
-                for column in range(width):
-                    panels[at + column] = matrix[k, panel * PANEL + column]
+            at = panel * size + k * PANEL
+            for column in range(width):
+                panels[at + column] = matrix[k, panel * PANEL + column]
 
 
-@numba.njit(cache=True, nogil=True)
-def _pack_rows(matrix, panels, pairs):  # type: ignore[no-untyped-def]
+@compiled
+def _pack_rows(matrix, panels):  # type: ignore[no-untyped-def]
     """The same for a matrix [outputs, inputs]."""
+    outputs, inputs = matrix.shape
+    count = -(-outputs // PANEL)
+    size = len(panels) // count
+    for output in range(outputs):
+        at = output // PANEL * size + output % PANEL
+        for k in range(inputs):
+            panels[at + k * PANEL] = matrix[output, k]
+
+
+@compiled
+def _pack_bytes(matrix, panels):  # type: ignore[no-untyped-def]
+    """int8 [outputs, inputs] to panels [outputs / 64, padded inputs / 4, 64, 4], BIAS added."""
     outputs, inputs = matrix.shape
     count = -(-outputs // PANEL)
     size = len(panels) // count
     for panel in range(count):
         width = min(PANEL, outputs - panel * PANEL)
-        for column in range(width):
-            for k in range(inputs):
-                if pairs:
-                    at = panel * size + (k >> 1) * 2 * PANEL + 2 * column + (k & 1)
-                else:
-                    at = panel * size + k * PANEL + column
-                panels[at] = matrix[panel * PANEL + column, k]
+        for k in range(inputs):
+            at = panel * size + (k >> 2) * 4 * PANEL + (k & 3)
+            for column in range(width):
+                panels[at + 4 * column] = matrix[panel * PANEL + column, k] ^ np.int8(-BIAS)
+
+
+@compiled
+def _pack_nibbles(matrix, panels):  # type: ignore[no-untyped-def]
+    """uint8 [inputs / 2, outputs] to panels [outputs / 64, padded inputs / 4, 64, 2]: inputs 0 and 2, then 1 and 3."""
+    pairs, outputs = matrix.shape
+    count = -(-outputs // PANEL)
+    size = len(panels) // count
+    for panel in range(count):
+        width = min(PANEL, outputs - panel * PANEL)
+        for four in range(pairs // 2):
+            at = panel * size + four * 2 * PANEL
+            for column in range(width):
+                first = matrix[2 * four, panel * PANEL + column]
+                second = matrix[2 * four + 1, panel * PANEL + column]
+                panels[at + 2 * column] = first & 0xF | (second & 0xF) << 4
+                panels[at + 2 * column + 1] = first >> 4 | second & 0xF0
 
 
 def _forget_pages(array: NDArray[Any]) -> None:
