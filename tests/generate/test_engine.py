@@ -404,8 +404,8 @@ def test_500_greedy_tokens_are_those_of_transformers(small_tokenizer, tmp_path):
     network = GPT2(config)
     network.initialize(torch.Generator().manual_seed(2))
     with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.mul_(4.0)
+        for name, parameter in network.named_parameters():  # positions weigh so much that tokens don't just repeat
+            parameter.mul_(40.0 if name == "wpe.weight" else 4.0)
         network.wte.weight[small_tokenizer.end_of_text] = 0.0  # so that it goes on
     save_model_folder(tmp_path / "m", network, small_tokenizer, {})
     reference = GPT2LMHeadModel.from_pretrained(tmp_path / "m").eval()

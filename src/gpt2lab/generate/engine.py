@@ -8,6 +8,7 @@ its own back and is read again later, to the same tokens. There is no thread: wh
 import itertools
 import threading
 import time
+import weakref
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,12 +22,14 @@ from gpt2lab.generate.backend import Backend, Float32
 from gpt2lab.generate.beams import BeamSearch
 from gpt2lab.generate.kv_blocks import KVBlocks
 from gpt2lab.generate.options import SamplingOptions
-from gpt2lab.generate.submissions import Completion, RunningSequence, Submission
+from gpt2lab.generate.submissions import Completion as Completion
+from gpt2lab.generate.submissions import RunningSequence, Submission
 from gpt2lab.tokens.bpe import ByteLevelBPE
 
 PREFILL_CHUNK = 128
 """Prompt tokens read in a step while others wait for their next token."""
 QUEUE_LIMIT = 1024
+LONGEST_WAIT = 0.5  # seconds until a thread looks by itself whether it is its turn, should nobody have woken it
 LARGEST_SHARE_OF_MEMORY = 4
 """The cache takes at most one part in this many of the memory that is available."""
 
@@ -100,13 +103,13 @@ class Generation:
     def cancel(self) -> None:
         """End it now; what it held is free for others, and its texts are what they are."""
         if self._submission.unfinished:
-            self._engine._abandon(self._submission)
-            self._engine._discard_abandoned(wait=False)
+            self._engine._cancel(self._submission)
 
-    def __del__(self) -> None:
-        # Maybe in the midst of a step, by the garbage collector: only say so, the next step acts on it.
-        if self._submission.unfinished:
-            self._engine._abandon(self._submission)
+
+class _Handle(weakref.ref[Generation]):
+    """Tells when nobody holds a generation any more; a `__del__` could be hit by Ctrl-C, or call in mid-step."""
+
+    submission: Submission
 
 
 class Engine:
@@ -157,7 +160,12 @@ class Engine:
         self._waiting: list[Submission] = []
         self._running: list[RunningSequence] = []
         self._committing: Submission | None = None
-        self._abandoned: deque[Submission] = deque()
+        self._open: dict[Submission, _Handle] = {}
+        """All that have not ended."""
+        self._dropped: deque[_Handle] = deque()
+        """Whose generations were cancelled, or are held by nobody any more."""
+        self._torn = False
+        """Whether the last turn has not ended as it should have."""
         self._progress = threading.Condition()
         self._stepper: int | None = None
         self._steps = 0
@@ -175,17 +183,21 @@ class Engine:
         dropped = max(0, len(ids) - context)
         ids = ids[dropped:]
         self._check_fits(len(ids), options)
-        submission = Submission(next(self._numbers), text, ids, dropped, options, self.tokenizer)
+        submission = Submission(text, ids, dropped, options, self.tokenizer)
         generation = Generation(self, submission)
-        if submission.unfinished:
-            with self._progress:  # not in turn: who steps without a pause would let no other thread submit
-                waiting = [one for one in (*self._waiting, *self._arriving) if not one.abandoned]
-                if len(waiting) >= self.queue_limit:
-                    submission.unfinished = 0
-                    raise QueueFull(
-                        f"{len(waiting):,} submissions wait already and --queue-limit is {self.queue_limit:,}: submit"
-                        " it again when some have ended."
-                    )
+        handle = _Handle(generation, self._dropped.append)
+        handle.submission = submission
+        with self._progress:  # not in turn: who steps without a pause would let no other thread submit
+            waiting = sum(self._wanted(one) for one in (*self._waiting, *self._arriving))
+            if waiting >= self.queue_limit:
+                submission.unfinished = 0
+                raise QueueFull(
+                    f"{waiting:,} submissions wait already and --queue-limit is {self.queue_limit:,}: submit it again"
+                    " when some have ended."
+                )
+            if submission.unfinished:
+                submission.number = next(self._numbers)
+                self._open[submission] = handle
                 self._arriving.append(submission)
         return generation
 
@@ -198,7 +210,7 @@ class Engine:
     @property
     def free_blocks(self) -> int:
         """Blocks of the cache that no sequence holds."""
-        self._discard_abandoned(wait=True)
+        self._alone(self._discard, unless=lambda: not self._dropped and not self._torn)
         return self._blocks.free
 
     @property
@@ -208,11 +220,11 @@ class Engine:
 
     # Taking turns
 
-    def _alone(self, do: Callable[[], object], unless: Callable[[], bool] = lambda: False) -> None:
-        """Do something while no other thread steps; or nothing, once `unless` holds.
+    def _alone(self, do: Callable[[], None], unless: Callable[[], bool]) -> None:
+        """Do something while no other thread steps, or nothing once `unless` holds.
 
-        Ctrl-C may strike anywhere: the turn is taken by a plain assignment, and one that a thread has lost to two
-        interrupts it can take again.
+        Ctrl-C may strike anywhere, also in here: turns are taken and ended by plain assignments, and what a turn has
+        left half done is mended by the next one.
         """
         me = threading.get_ident()
         try:
@@ -221,36 +233,43 @@ class Engine:
                     if self._stepper is None or self._stepper == me:
                         self._stepper = me
                         break
-                    self._progress.wait()
+                    self._progress.wait(LONGEST_WAIT)
                 else:
                     return
+            if self._torn:
+                self._mend()
+            self._torn = True
             do()
+            self._torn = False
         finally:
             if self._stepper == me:
+                self._stepper = None
                 with self._progress:
-                    self._stepper = None
                     self._progress.notify_all()
 
     def _step_until(self, ready: Callable[[], bool]) -> None:
         while not ready():
             self._alone(self._step, unless=ready)
 
-    def _abandon(self, submission: Submission) -> None:
-        submission.abandoned = True
-        self._abandoned.append(submission)
+    def _wanted(self, submission: Submission) -> bool:
+        handle = self._open.get(submission)
+        return handle is not None and not submission.cancelled and handle() is not None
 
-    def _discard_abandoned(self, wait: bool) -> None:
-        """Free what abandoned submissions hold, but for one who steps just now: the next step will do it."""
-        if self._stepper != threading.get_ident():  # the garbage collector may call from the midst of a step
-            self._alone(self._discard, unless=lambda: not self._abandoned or (not wait and self._stepper is not None))
+    def _cancel(self, submission: Submission) -> None:
+        submission.cancelled = True
+        if (handle := self._open.get(submission)) is not None:
+            self._dropped.append(handle)
+        # One who steps just now will see to it; and it may be this thread, whose garbage collector ends an iteration.
+        self._alone(self._discard, unless=lambda: not self._dropped or self._stepper is not None)
 
     # All below runs in one thread at a time
 
     def _discard(self) -> None:
+        """Let those in who arrived, and out who are not wanted any more."""
         while self._arriving:
-            insort(self._waiting, self._arriving.popleft(), key=_number)
-        while self._abandoned:
-            self._end(self._abandoned.popleft())
+            self._waiting.append(self._arriving.popleft())
+        while self._dropped:
+            self._end(self._dropped.popleft().submission)
 
     def _end(self, submission: Submission) -> None:
         """Whatever the submission still runs or waits for ends here."""
@@ -258,36 +277,37 @@ class Engine:
             self._leave(sequence)
         if submission in self._waiting:
             self._waiting.remove(submission)
-        submission.ready.clear()
         submission.unfinished = 0
+        self._open.pop(submission, None)
+
+    def _mend(self) -> None:
+        """Empty the cache, and make all that have not ended wait to be read again; the same tokens will follow."""
+        if (broken := self._committing) is not None and broken.unfinished and broken.error is None:
+            broken.error = UserError("the text was cut off: its next token was being chosen at an interrupt.")
+        with self._progress:
+            self._arriving.clear()
+            everyone = list(self._open)
+        for submission in everyone:
+            submission.rewind()
+            if submission.error is not None or not self._wanted(submission) or not submission.unfinished:
+                submission.unfinished = 0
+                self._open.pop(submission, None)
+        self._running = []
+        self._waiting = [one for one in everyone if one in self._open and (one.ready or one.unstarted)]
+        self._committing = None
+        self._blocks.reset()
+        self.backend.reserve(self._blocks.count)
 
     def _step(self) -> None:
         began, prefill_seconds = time.perf_counter(), self.statistics.prefill_seconds
-        try:
-            self._discard()
-            if self._waiting:
-                self._admit()
-            if self._running:
-                self._move_on()
-        except BaseException as error:
-            # Ctrl-C, or a backend that fails: what it left half done is read again.
-            if self._committing is not None:
-                self._committing.error = error
-                self._end(self._committing)
-            self._start_afresh()
-            raise
-        finally:
-            self._committing = None
-            prefilled = self.statistics.prefill_seconds - prefill_seconds
-            self.statistics.decode_seconds += time.perf_counter() - began - prefilled
-            self._steps += 1
-
-    def _start_afresh(self) -> None:
-        """Put all sequences back, in case they are to be read again, and empty the cache."""
-        while self._running:
-            self._put_back(self._running[-1])
-        self._blocks.reset()
-        self.backend.reserve(self._blocks.count)
+        self._discard()
+        if self._waiting:
+            self._admit()
+        if self._running:
+            self._move_on()
+        prefilled = self.statistics.prefill_seconds - prefill_seconds
+        self.statistics.decode_seconds += time.perf_counter() - began - prefilled
+        self._steps += 1
 
     def _admit(self) -> None:
         """Start those who waited longest, as long as there are places and blocks."""
@@ -361,9 +381,6 @@ class Engine:
         """
         sequence.slides += 1
         sequence.window_start = len(sequence.ids) - max(1, self.backend.config.context_length // 2)
-        self._forget(sequence)
-
-    def _forget(self, sequence: RunningSequence) -> None:
         self._blocks.give_back(sequence.table)
         sequence.cached, sequence.named, sequence.digest = 0, 0, b""
 
@@ -434,16 +451,15 @@ class Engine:
         together = [one for one in self._running if one.submission is submission] if submission.search else [sequence]
         for one in together:
             self._leave(one)
-            one.leader, one.logits_V = None, None
             insort(submission.ready, one, key=_age)
             self.statistics.put_back += 1
         if submission not in self._waiting:
             insort(self._waiting, submission, key=_number)
 
     def _leave(self, sequence: RunningSequence) -> None:
-        sequence.running = False
         self._running.remove(sequence)
-        self._forget(sequence)
+        self._blocks.give_back(sequence.table)
+        sequence.leave()
 
     def _has_read(self, sequence: RunningSequence, count: int) -> None:
         sequence.cached += count
@@ -465,10 +481,8 @@ class Engine:
                 for one in (sequence, *self._followers(sequence)):
                     self._choose(one, logits_V)
         except BadInput as error:
-            # Broken numbers, which would spread from its blocks to those who get them next: the cache is emptied.
             submission.error = error
-            self._end(submission)
-            self._start_afresh()
+            self._mend()  # broken numbers would spread from its blocks to those who get them next
         self._committing = None
 
     def _followers(self, sequence: RunningSequence) -> list[RunningSequence]:
@@ -548,6 +562,8 @@ class Engine:
         if submission.unfinished == 1 and not submission.streams:
             submission.events.extend((found.index, found.text) for found in submission.completions() if found.text)
         submission.unfinished -= 1
+        if submission.unfinished == 0:
+            self._open.pop(submission, None)
 
     # Prompts
 

@@ -6,9 +6,8 @@ from pathlib import Path
 from gpt2lab.checkpoints.opening import open_model
 from gpt2lab.checkpoints.torch_network import network_of
 from gpt2lab.checkpoints.weights import without_padding
-from gpt2lab.generate.engine import Engine, Generation
+from gpt2lab.generate.engine import Completion, Engine, Generation
 from gpt2lab.generate.options import SamplingOptions
-from gpt2lab.generate.submissions import Completion
 from gpt2lab.generate.torch_backend import TorchBackend
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.tokens.bpe import ByteLevelBPE
@@ -55,5 +54,7 @@ class LanguageModel:
     def stream(self, prompt: str, options: SamplingOptions) -> Generation:
         """Like `generate`, piece by piece: iterate over the result for text, then ask it for its `completions`."""
         # An engine for each call: the network may have been trained, moved or converted since the last one.
-        engine = Engine(TorchBackend(self.network), self.tokenizer, max_batch=options.sequences)
+        backend = TorchBackend(self.network)
+        places = min(options.sequences, max(backend.max_batch, options.beams))
+        engine = Engine(backend, self.tokenizer, max_batch=places)
         return engine.submit(prompt, options)

@@ -5,6 +5,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from gpt2lab.base.errors import UserError
 from gpt2lab.generate.backend import Float32
 from gpt2lab.generate.beams import BeamSearch
 from gpt2lab.generate.options import SamplingOptions
@@ -44,24 +45,33 @@ class Submission:
     """A prompt and its options, and the sequences that continue it."""
 
     def __init__(
-        self, number: int, prompt: str, ids: list[int], dropped: int, options: SamplingOptions, tokenizer: ByteLevelBPE
+        self, prompt: str, ids: list[int], dropped: int, options: SamplingOptions, tokenizer: ByteLevelBPE
     ) -> None:
-        self.number, self.prompt, self.ids, self.dropped = number, prompt, ids, dropped
+        self.prompt, self.ids, self.dropped = prompt, ids, dropped
         self.options, self.tokenizer = options, tokenizer
         self.with_logprobs = options.logprobs is not None or options.best_of > 0 or options.beams > 0
         self.search: BeamSearch | None = None
         if options.beams:
             self.search = BeamSearch(options, tokenizer.vocab_size, ids, tokenizer.end_of_text)
-        self.unstarted = 1 if options.beams else options.sequences
-        self.unfinished = self.unstarted if options.max_tokens else 0
+        self.number = -1
+        """Its place among all submissions, once it has one."""
         self.ready: list[RunningSequence] = []
         """Those to be read, for the first time or again."""
         self.sequences: dict[int, RunningSequence] = {}
         """Those that were started; of beams, those that are live."""
         self.events: deque[tuple[int, str]] = deque()
-        self.error: BaseException | None = None
-        self.abandoned = False
+        self.error: UserError | None = None
+        self.cancelled = False
+        self.unfinished = self.unstarted if options.max_tokens else 0
+        """How many of its sequences have not ended (of beams: 1 until the search has)."""
         self.start_next()  # raises BadOption at once for options that don't suit the vocabulary
+
+    @property
+    def unstarted(self) -> int:
+        """How many sequences are still to be started; beams all come from the first."""
+        if self.search is not None:
+            return 0 if self.sequences else 1
+        return self.options.sequences - len(self.sequences)
 
     @property
     def has_news(self) -> bool:
@@ -80,9 +90,14 @@ class Submission:
         if self.search is None:
             end_of_text = self.tokenizer.end_of_text
             sequence.sampler = Sampler(self.options, self.tokenizer.vocab_size, self.ids, end_of_text, index)
-        self.unstarted -= 1
         self.sequences[index] = sequence
         self.ready.append(sequence)
+
+    def rewind(self) -> None:
+        """Nothing of it is in the cache, and all that has not ended is to be read again."""
+        self.ready = [one for one in self.sequences.values() if one.finish_reason is None]
+        for sequence in self.ready:
+            sequence.leave()
 
     def text_of(self, ids: list[int]) -> tuple[str, bool]:
         """The text of generated tokens up to the first stop string, and whether there is one."""
@@ -192,6 +207,11 @@ class RunningSequence:
         """Full blocks of the table that others can find, and the digest of the last of them."""
         self.logits_V: Float32 | None = None
         """Of a beam that has been read, those after its last token, while it waits for the others."""
+
+    def leave(self) -> None:
+        """It holds no blocks any more, and waits for nobody."""
+        self.running, self.leader, self.logits_V = False, None, None
+        self.table, self.cached, self.named, self.digest = [], 0, 0, b""
 
     @property
     def age(self) -> tuple[int, int]:
