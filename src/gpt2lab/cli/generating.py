@@ -17,6 +17,7 @@ from gpt2lab.base.progress import harmless, say
 
 if TYPE_CHECKING:
     from gpt2lab.generate.engine import Engine, Generation
+    from gpt2lab.generate.opening import BackendName, WeightsName
     from gpt2lab.generate.options import SamplingOptions
     from gpt2lab.generate.prompts import Conditioning, Task
     from gpt2lab.generate.requests import Request
@@ -238,13 +239,13 @@ def _leave_out(problem: BadInput, skip_broken: bool) -> None:
     say(f"left out: {problem}")
 
 
-def _opened(model: str, backend: str, weights: str | None, max_batch: int | None) -> "Engine":
+def _opened(model: str, backend: "BackendName", weights: "WeightsName | None", max_batch: int | None) -> "Engine":
     from gpt2lab.generate.numba_start import start_numba_without_extensions
     from gpt2lab.generate.opening import open_engine
 
     if backend != "torch":
         start_numba_without_extensions()
-    return open_engine(model, backend=backend, weights=weights, max_batch=max_batch)  # type: ignore[arg-type]
+    return open_engine(model, backend=backend, weights=weights, max_batch=max_batch)
 
 
 class _Job:
@@ -444,7 +445,7 @@ def _output(out: Path | None) -> Iterator[IO[str]]:
     with explain_full_disk(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with part.open("w", encoding="utf-8") as handle:
+            with part.open("w", encoding="utf-8", errors="replace") as handle:
                 yield handle
         except BaseException:
             if part.exists() and part.stat().st_size:
