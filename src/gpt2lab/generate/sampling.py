@@ -11,9 +11,9 @@ Edge rules, and where the released code's (openai/gpt-2, src/sample.py) differ:
   probable tokens, where rounding takes the sum past 1; ours keeps all.
 - Each filter sees the probabilities that the filters before it left, as there: top-k 2 and then top-p 0.5 asks for half
   of what the two tokens hold.
-- min-p and typical aren't in the released code. typical is transformers' TypicalLogitsWarper but for equals at the
-  border, of which again the lowest ids stay; repetition penalty, no-repeat
-  n-grams and min-p are transformers' own.
+- min-p, typical and penalties aren't in the released code. Repetition penalty, no-repeat n-grams, bans, biases, min-p
+  and typical are those of transformers, but for equals at typical's border, of which again the lowest ids stay, and
+  for n-grams where nothing else is left.
 - A forced token is taken whatever else would forbid it.
 
 Random numbers depend on the seed, the sequence's index and the step alone (see `sampling_kernels`).
@@ -22,17 +22,13 @@ Random numbers depend on the seed, the sequence's index and the step alone (see 
 import math
 from collections.abc import Iterable, Sequence
 from copy import copy
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.generate.options import SamplingOptions
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 Float32 = NDArray[np.float32]
 
@@ -98,7 +94,7 @@ class Adjustments:
         self._options, self._end_of_text = options, end_of_text
         biases: dict[int, float] = {}
         for token, bias in options.logit_bias:
-            biases[token] = biases.get(token, 0.0) + bias
+            biases[token] = min(biases.get(token, 0.0) + bias, _GREATEST)
         banned = set(options.banned) | {token for token, bias in biases.items() if bias < -_GREATEST}
         if options.ignore_end_of_text:
             banned.add(end_of_text)
@@ -230,29 +226,3 @@ def _check_ids(flag: str, ids: Iterable[int], vocab_size: int) -> None:
             raise BadOption(
                 f"{flag} {token}: no such token; the vocabulary has {vocab_size}, ids 0 to {vocab_size - 1}."
             )
-
-
-def filtered_probabilities(logits_V: "Tensor", options: SamplingOptions) -> "Tensor":
-    """Probabilities [V] of the next token after temperature (above 0), top-k and top-p."""
-    import torch
-
-    logits_V = (logits_V.double() - logits_V.max()) / options.temperature
-    if 0 < options.top_k < len(logits_V):
-        kth_best = logits_V.topk(options.top_k).values[-1]
-        logits_V = logits_V.masked_fill(logits_V < kth_best, -torch.inf)
-    probabilities_V = logits_V.softmax(-1)
-    if options.top_p < 1:
-        sorted_V, order_V = probabilities_V.sort(descending=True, stable=True)
-        before_V = sorted_V.cumsum(-1) - sorted_V
-        probabilities_V = probabilities_V.index_fill(0, order_V[before_V >= options.top_p], 0.0)
-        probabilities_V = probabilities_V / probabilities_V.sum()
-    return probabilities_V
-
-
-def choose_token(logits_V: "Tensor", options: SamplingOptions, generator: "torch.Generator") -> int:
-    """The next token's id."""
-    import torch
-
-    if options.temperature == 0:
-        return int(logits_V.argmax())
-    return int(torch.multinomial(filtered_probabilities(logits_V, options), 1, generator=generator))

@@ -15,8 +15,8 @@ take part, S stretches of them, K tokens kept.
 import numba
 import numpy as np
 
-STRETCH = 512
-"""Tokens whose weights are summed up together, so that a draw need not walk over all of them."""
+STRETCH = 256
+"""Tokens whose weights are summed up together (in float32: so few that rounding stays near 1e-8 of all)."""
 
 _LOG2_E, _LN_2 = np.float32(1.4426950408889634), np.float32(0.6931471805599453)
 # Taylor's series of exp to the sixth power: what it leaves out is below 2e-7 where |x| < ln 2 / 2.
