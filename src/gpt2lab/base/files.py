@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import psutil
-
 from gpt2lab.base.errors import BadInput, BadOption, explain_full_disk
 
 PARTIAL = ".partial"
@@ -35,6 +33,8 @@ def _beside(path: Path, ending: str) -> Path:
 
 def _mend_after_kill(path: Path) -> None:
     """Clear up what a process that was killed while it wrote `path` left beside it."""
+    import psutil  # here, so that what only reads starts sooner
+
     for ending in (REPLACED, PARTIAL):
         for left in path.parent.glob(f".{glob.escape(path.name)}.*{ending}"):
             owner = left.name.removesuffix(ending).rpartition(".")[2]

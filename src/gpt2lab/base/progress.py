@@ -4,9 +4,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 PLAIN_LINE_EVERY_SECONDS = 15.0
 
@@ -82,7 +83,7 @@ class Bar:
 class _LiveBar(Bar):
     """A `Bar` drawn by rich on a terminal."""
 
-    def __init__(self, name: str, total: float | None, unit: str, progress: Progress) -> None:
+    def __init__(self, name: str, total: float | None, unit: str, progress: "Progress") -> None:
         super().__init__(name, total, unit)
         self._progress = progress
         self._task = progress.add_task(name, total=total, rate="", words="", left="")
@@ -104,6 +105,10 @@ class _LiveBar(Bar):
 @contextmanager
 def progress_bar(name: str, total: float | None = None, unit: str = "items") -> Iterator[Bar]:
     """The progress line of one stage, written to standard error."""
+    # rich is only imported where something long is done: `generate` has to answer at once.
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
     console = Console(stderr=True)
     if not console.is_terminal:
         bar = Bar(name, total, unit)
@@ -138,6 +143,9 @@ def duration(seconds: float) -> str:
 
 def say(line: str) -> None:
     """Print one line about what happens to standard error, so that standard output stays for results."""
-    # Names of files, tensors and models are a stranger's: none may steer the terminal.
-    line = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in line)
-    Console(stderr=True, highlight=False, soft_wrap=True).print(line, markup=False)
+    print(harmless(line), file=sys.stderr, flush=True)
+
+
+def harmless(text: str) -> str:
+    """A text for the terminal: names of files and tensors, and models' words, are a stranger's; none may steer it."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

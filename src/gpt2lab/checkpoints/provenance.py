@@ -8,7 +8,6 @@ from typing import Any
 
 from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.base.files import read_json, sha256_of
-from gpt2lab.base.machine import describe_versions
 from gpt2lab.checkpoints.weights import Checkpoint
 
 PROVENANCE = "provenance.json"
@@ -43,6 +42,8 @@ def writable_json(value: Any) -> Any:
 
 def describe_making(made_by: str, source: str | Path, checkpoint: Checkpoint) -> dict[str, Any]:
     """The provenance of what is made of a checkpoint: its source with the SHA-256 of each file, notes, versions."""
+    from gpt2lab.base.machine import describe_versions  # imports psutil and more, which only writing needs
+
     making = {
         "made_by": made_by,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -3,14 +3,18 @@
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpt2lab.base.errors import UserError
 from gpt2lab.base.progress import say
 from gpt2lab.cli.comparing import compare_verb
 from gpt2lab.cli.evaluating import evaluate_verb
 from gpt2lab.cli.finetuning import finetune_verb
-from gpt2lab.cli.models import export_verb, generate_verb, import_verb, inspect_verb, verify_verb
+from gpt2lab.cli.generating import generate_verb
+from gpt2lab.cli.models import export_verb, import_verb, inspect_verb, verify_verb
+from gpt2lab.cli.quantizing import quantize_verb
 from gpt2lab.cli.scoring import score_verb
 from gpt2lab.cli.sweeping import sweep_verb
 from gpt2lab.cli.tokens import (
@@ -23,6 +27,9 @@ from gpt2lab.cli.tokens import (
 )
 from gpt2lab.cli.training import demo_verb, train_verb
 from gpt2lab.cli.webtext import build_verb, fetch_verb, links_verb, overlap_verb, why_verb
+
+if TYPE_CHECKING:
+    from gpt2lab.generate.prompts import Task
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_PIPE_CLOSED = 2, 130, 141
 
@@ -52,12 +59,15 @@ VERBS = {
     "finetune": Verb("a model + your own text -> a model in its style, full or LoRA", finetune_verb),
     "import": Verb("a GPT-2 from elsewhere, by name or file -> a model folder", import_verb),
     "export": Verb("a model -> Hugging Face, GGUF, CTranslate2, ONNX, llm.c", export_verb),
+    "quantize": Verb("a model -> the same with smaller weights, and what that costs", quantize_verb),
     "inspect": Verb("a model -> its shapes, norms, origin, suspicious tensors", inspect_verb),
     "verify": Verb("a model + recorded outputs of the real GPT-2 -> is it that model", verify_verb),
     "evaluate": Verb("a model + the paper's tasks, or your own -> scores with errors, a report", evaluate_verb),
     "compare": Verb("two evaluations -> which model is better, item by item", compare_verb),
     "score": Verb("a model + lines or n-best lists -> log-likelihoods, best hypotheses", score_verb),
-    "generate": Verb("a model + a prompt -> text", generate_verb),
+    "generate": Verb(
+        "a model + prompts -> text: streamed, to files, for tasks, in conversation", lambda: generate_verb()
+    ),
     "demo": Verb("the whole way once, on pages every Python can serve", demo_verb),
 }
 
@@ -91,7 +101,9 @@ def _verb_and_options(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def verb_command(name: str, arguments: list[str]) -> Callable[..., None]:
-    """The function of a verb, its defaults settled: a recipe's are those of the named one, fit to the tokens."""
+    """The function of a verb, its defaults settled: those of the recipe (fit to the tokens) or task that is named."""
+    if name == "generate":
+        return generate_verb(_named_task(arguments))
     verbs = {"train": train_verb, "sweep": sweep_verb}
     if name not in verbs:
         return VERBS[name].command()
@@ -104,6 +116,14 @@ def verb_command(name: str, arguments: list[str]) -> Callable[..., None]:
     known, others = first.parse_known_args(arguments)
     tokens = next((Path(word) for word in others if Path(word, "tokens.json").exists()), None)
     return verbs[name](known.recipe, read_tokens_info(tokens).vocab_size if tokens else None)
+
+
+def _named_task(arguments: list[str]) -> "Task | None":
+    from gpt2lab.generate.prompts import TASKS
+
+    values = [after for word, after in pairwise([*arguments, ""]) if word == "--task"]
+    values += [word.removeprefix("--task=") for word in arguments if word.startswith("--task=")]
+    return next((task for task in TASKS if task in values), None)
 
 
 def main() -> None:

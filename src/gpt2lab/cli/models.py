@@ -4,7 +4,6 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
 from gpt2lab.base.progress import say
 from gpt2lab.cli.output import next_command, print_json
@@ -131,40 +130,3 @@ def verify_verb() -> Callable[..., None]:
             sys.exit(EXIT_NOT_VERIFIED)
 
     return command
-
-
-def generate_verb() -> Callable[..., None]:
-    import tyro
-
-    from gpt2lab.generate.language_model import LanguageModel
-    from gpt2lab.generate.options import SamplingOptions
-
-    def command(
-        model: tyro.conf.Positional[str],
-        prompt: tyro.conf.Positional[str] = "",
-        options: Annotated[SamplingOptions, tyro.conf.arg(name="")] = SamplingOptions(),  # noqa: B008 - frozen
-        json: bool = False,
-    ) -> None:
-        """Continue a prompt, streaming to the terminal; an empty prompt starts a document.
-
-        Args:
-            model: a model folder, a file of another format, or a name on the hub (gpt2, OWNER/NAME)
-            prompt: the text to continue; - reads it from standard input (so may one that begins with a dash)
-            json: print one JSON object instead of streaming
-        """
-        if prompt == "-":
-            prompt = sys.stdin.read()
-        generation = LanguageModel.load(model).stream(prompt, options)
-        if dropped := generation.dropped_prompt_tokens:
-            say(f"the prompt is longer than the context: its first {dropped:,} tokens are not seen.")
-        if json:
-            return print_json(generation.completions()[0])
-        print(prompt, end="", flush=True)
-        for piece in generation:
-            print(piece, end="", flush=True)
-        print()
-        if slides := generation.completions()[0].window_slides:
-            say(f"the text outgrew the context: {slides:,} times its older half was let go.")
-        return None
-
-    return tyro.conf.configure(tyro.conf.UseAppendAction)(command)

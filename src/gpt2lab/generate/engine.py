@@ -8,61 +8,34 @@ its own back and is read again later, to the same tokens. There is no thread: wh
 import itertools
 import threading
 import time
+import weakref
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
-from typing import Literal
 
 import numpy as np
-import psutil
 
 from gpt2lab.base.errors import BadInput, BadOption, UserError
 from gpt2lab.generate.backend import Backend, Float32
+from gpt2lab.generate.beams import BeamSearch
 from gpt2lab.generate.kv_blocks import KVBlocks
 from gpt2lab.generate.options import SamplingOptions
-from gpt2lab.generate.sampling import Choice, Sampler
-from gpt2lab.generate.text_stream import TextStream
+from gpt2lab.generate.submissions import Completion as Completion
+from gpt2lab.generate.submissions import RunningSequence, Submission
 from gpt2lab.tokens.bpe import ByteLevelBPE
-
-FinishReason = Literal["stop", "length", "end_of_text", "cancelled"]
 
 PREFILL_CHUNK = 128
 """Prompt tokens read in a step while others wait for their next token."""
 QUEUE_LIMIT = 1024
+LONGEST_WAIT = 0.5  # seconds until a thread looks by itself whether it is its turn, should nobody have woken it
 LARGEST_SHARE_OF_MEMORY = 4
 """The cache takes at most one part in this many of the memory that is available."""
 
 
 class QueueFull(UserError):
     """As many submissions wait as the queue holds."""
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One continuation of a prompt.
-
-    `tokens` and `token_ids` are what was generated: without the end-of-text token, with those that spell a stop string.
-    `dropped_prompt_tokens` says how many tokens at the prompt's start did not fit the context; `window_slides` how
-    often the window moved while the text grew. `logprobs` has an entry for each of `token_ids`, where they were asked
-    for; `mean_logprob` is in nats a token, the end-of-text token counted, where log-probabilities, best-of or beams
-    were asked for.
-    """
-
-    prompt: str
-    text: str
-    finish_reason: FinishReason
-    tokens: int
-    dropped_prompt_tokens: int
-    window_slides: int
-    index: int
-    token_ids: tuple[int, ...]
-    logprobs: tuple[Choice, ...] | None = None
-    mean_logprob: float | None = None
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass
@@ -79,139 +52,64 @@ class Statistics:
     """Times that a sequence gave up its blocks for want of room."""
 
 
-class _Request:
-    """A submission: its prompt, and the sequences that continue it."""
-
-    def __init__(self, number: int, prompt: str, ids: list[int], dropped: int, options: SamplingOptions) -> None:
-        self.number, self.prompt, self.ids, self.dropped, self.options = number, prompt, ids, dropped, options
-        self.with_logprobs = options.logprobs is not None or options.best_of > 0 or options.beams > 0
-        self.started = 0
-        self.ready: list[_Sequence] = []
-        """Sequences to be read, for the first time or again."""
-        self.sequences: dict[int, _Sequence] = {}
-        self.unfinished = options.sequences if options.max_tokens else 0
-        self.events: deque[tuple[int, str]] = deque()
-        self.error: BaseException | None = None
-        self.abandoned = False
-
-    @property
-    def has_news(self) -> bool:
-        return bool(self.events) or self.unfinished == 0
-
-
-class _Sequence:
-    """One continuation under way. Its window is what the network sees: the tokens from `window_start` on."""
-
-    __slots__ = (
-        "cached",
-        "choices",
-        "digest",
-        "finish_reason",
-        "ids",
-        "index",
-        "leader",
-        "logprob_sum",
-        "named",
-        "pieces",
-        "request",
-        "running",
-        "sampler",
-        "slides",
-        "table",
-        "text",
-        "window_start",
-    )
-
-    def __init__(self, request: _Request, index: int, sampler: Sampler, text: TextStream) -> None:
-        self.request, self.index, self.sampler, self.text = request, index, sampler, text
-        self.ids = list(request.ids)
-        self.window_start = 0
-        self.cached = 0
-        """Tokens of the window whose keys and values are in the cache."""
-        self.table: list[int] = []
-        self.named, self.digest = 0, b""
-        """Full blocks of the table that can be found by others, and the digest of the last one."""
-        self.leader: _Sequence | None = None
-        """Who reads the prompt for this one, which waits for that."""
-        self.running = False
-        self.slides = 0
-        self.choices: list[Choice] = []
-        self.logprob_sum = 0.0
-        self.pieces: list[str] = []
-        self.finish_reason: FinishReason | None = None
-
-    @property
-    def age(self) -> tuple[int, int]:
-        return self.request.number, self.index
-
-    @property
-    def generated(self) -> int:
-        return len(self.ids) - len(self.request.ids)
-
-    @property
-    def unread(self) -> int:
-        """Tokens of the window that the network has still to read; the logits after the last give the next token."""
-        return len(self.ids) - self.window_start - self.cached
-
-
 class Generation:
     """What was submitted, and its text as it comes. Closing an iteration, or an exception inside it, cancels it."""
 
-    def __init__(self, engine: "Engine", request: _Request) -> None:
-        self._engine, self._request = engine, request
+    def __init__(self, engine: "Engine", submission: Submission) -> None:
+        self._engine, self._submission = engine, submission
 
     @property
     def prompt(self) -> str:
         """The text to be continued."""
-        return self._request.prompt
+        return self._submission.prompt
 
     @property
     def dropped_prompt_tokens(self) -> int:
         """How many tokens at the prompt's start did not fit the context."""
-        return self._request.dropped
+        return self._submission.dropped
 
     def __iter__(self) -> Iterator[str]:
         """Pieces of the only text asked for; that of best-of or beams comes whole, at the end."""
-        if self._request.options.n > 1:
+        if self._submission.options.n > 1:
             raise ValueError("several texts were asked for: iterate over events()")
         return (piece for _, piece in self.events())
 
     def events(self) -> Iterator[tuple[int, str]]:
         """(index, piece) of all texts asked for, as they come; best-of's and beams' come whole, at the end."""
-        request = self._request
+        submission = self._submission
         try:
             while True:
-                self._engine._step_until(lambda: request.has_news)
-                while request.events:
-                    yield request.events.popleft()
-                if request.unfinished == 0:
+                self._engine._step_until(lambda: submission.has_news)
+                while submission.events:
+                    yield submission.events.popleft()
+                if submission.unfinished == 0:
                     break
         finally:
             self.cancel()
-        if request.error is not None:
-            raise request.error
+        if submission.error is not None:
+            raise submission.error
 
     def completions(self) -> list[Completion]:
         """All texts asked for, run to their end: in order of index, or best first for best-of and beams."""
-        request = self._request
+        submission = self._submission
         try:
-            self._engine._step_until(lambda: request.unfinished == 0)
+            self._engine._step_until(lambda: submission.unfinished == 0)
         finally:
             self.cancel()
-        if request.error is not None:
-            raise request.error
-        return self._engine._completions(request)
+        if submission.error is not None:
+            raise submission.error
+        return submission.completions()
 
     def cancel(self) -> None:
         """End it now; what it held is free for others, and its texts are what they are."""
-        if self._request.unfinished:
-            self._engine._abandon(self._request)
-            self._engine._discard_abandoned()
+        if self._submission.unfinished:
+            self._engine._cancel(self._submission)
 
-    def __del__(self) -> None:
-        # Maybe in the midst of a step, by the garbage collector: only say so, the next step acts on it.
-        if self._request.unfinished:
-            self._engine._abandon(self._request)
+
+class _Handle(weakref.ref[Generation]):
+    """Tells when nobody holds a generation any more; a `__del__` could be hit by Ctrl-C, or call in mid-step."""
+
+    submission: Submission
 
 
 class Engine:
@@ -245,6 +143,8 @@ class Engine:
         self.queue_limit = queue_limit
         self.statistics = Statistics()
         if cache_bytes is None:
+            import psutil
+
             cache_bytes = psutil.virtual_memory().available // LARGEST_SHARE_OF_MEMORY
         wanted = self.max_batch * ceil(backend.config.context_length / backend.block_tokens)
         blocks = min(wanted, cache_bytes // backend.block_bytes)
@@ -256,12 +156,19 @@ class Engine:
         self._blocks = KVBlocks(blocks, backend.block_tokens)
         backend.reserve(blocks)
         self._numbers = itertools.count()
-        self._waiting: list[_Request] = []
-        self._running: list[_Sequence] = []
-        self._committing: _Sequence | None = None
-        self._abandoned: deque[_Request] = deque()
+        self._arriving: deque[Submission] = deque()
+        self._waiting: list[Submission] = []
+        self._running: list[RunningSequence] = []
+        self._committing: Submission | None = None
+        self._open: dict[Submission, _Handle] = {}
+        """All that have not ended."""
+        self._dropped: deque[_Handle] = deque()
+        """Whose generations were cancelled, or are held by nobody any more."""
+        self._torn = False
+        """Whether the last turn has not ended as it should have."""
         self._progress = threading.Condition()
         self._stepper: int | None = None
+        self._steps = 0
 
     # What any thread may call
 
@@ -276,22 +183,34 @@ class Engine:
         dropped = max(0, len(ids) - context)
         ids = ids[dropped:]
         self._check_fits(len(ids), options)
-        request = _Request(next(self._numbers), text, ids, dropped, options)
-        generation = Generation(self, request)
-        if request.unfinished:
-            self._alone(lambda: self._enter(request))
+        submission = Submission(text, ids, dropped, options, self.tokenizer)
+        generation = Generation(self, submission)
+        handle = _Handle(generation, self._dropped.append)
+        handle.submission = submission
+        with self._progress:  # not in turn: who steps without a pause would let no other thread submit
+            waiting = sum(self._wanted(one) for one in (*self._waiting, *self._arriving))
+            if waiting >= self.queue_limit:
+                submission.unfinished = 0
+                raise QueueFull(
+                    f"{waiting:,} submissions wait already and --queue-limit is {self.queue_limit:,}: submit it again"
+                    " when some have ended."
+                )
+            if submission.unfinished:
+                submission.number = next(self._numbers)
+                self._open[submission] = handle
+                self._arriving.append(submission)
         return generation
 
     def step(self) -> bool:
-        """Move all sequences on by one step; False when there was nothing to do."""
-        busy = []
-        self._alone(lambda: busy.append(self._step()))
-        return busy[0]
+        """Move all sequences on by one step, or wait for a thread that does; False once there is nothing to do."""
+        before = self._steps
+        self._alone(self._step, unless=lambda: self._steps != before)
+        return bool(self._running or self._waiting or self._arriving)
 
     @property
     def free_blocks(self) -> int:
         """Blocks of the cache that no sequence holds."""
-        self._discard_abandoned()
+        self._alone(self._discard, unless=lambda: not self._dropped and not self._torn)
         return self._blocks.free
 
     @property
@@ -301,11 +220,11 @@ class Engine:
 
     # Taking turns
 
-    def _alone(self, do: Callable[[], object], unless: Callable[[], bool] = lambda: False) -> None:
-        """Do something while no other thread steps; or nothing, once `unless` holds.
+    def _alone(self, do: Callable[[], None], unless: Callable[[], bool]) -> None:
+        """Do something while no other thread steps, or nothing once `unless` holds.
 
-        Ctrl-C may strike anywhere: the turn is taken by a plain assignment, and one that a thread has lost to two
-        interrupts it can take again.
+        Ctrl-C may strike anywhere, also in here: turns are taken and ended by plain assignments, and what a turn has
+        left half done is mended by the next one.
         """
         me = threading.get_ident()
         try:
@@ -314,117 +233,123 @@ class Engine:
                     if self._stepper is None or self._stepper == me:
                         self._stepper = me
                         break
-                    self._progress.wait()
+                    self._progress.wait(LONGEST_WAIT)
                 else:
                     return
+            if self._torn:
+                self._mend()
+            self._torn = True
             do()
+            self._torn = False
         finally:
             if self._stepper == me:
+                self._stepper = None
                 with self._progress:
-                    self._stepper = None
                     self._progress.notify_all()
 
     def _step_until(self, ready: Callable[[], bool]) -> None:
         while not ready():
             self._alone(self._step, unless=ready)
 
-    def _abandon(self, request: _Request) -> None:
-        request.abandoned = True
-        self._abandoned.append(request)
+    def _wanted(self, submission: Submission) -> bool:
+        handle = self._open.get(submission)
+        return handle is not None and not submission.cancelled and handle() is not None
 
-    def _discard_abandoned(self) -> None:
-        if self._stepper != threading.get_ident():  # the garbage collector may call from the midst of a step
-            self._alone(self._discard, unless=lambda: not self._abandoned)
+    def _cancel(self, submission: Submission) -> None:
+        submission.cancelled = True
+        if (handle := self._open.get(submission)) is not None:
+            self._dropped.append(handle)
+        # One who steps just now will see to it; and it may be this thread, whose garbage collector ends an iteration.
+        self._alone(self._discard, unless=lambda: not self._dropped or self._stepper is not None)
 
     # All below runs in one thread at a time
 
-    def _enter(self, request: _Request) -> None:
-        self._discard()
-        if len(self._waiting) >= self.queue_limit:
-            request.unfinished = 0
-            raise QueueFull(
-                f"{len(self._waiting):,} submissions wait already and --queue-limit is {self.queue_limit:,}: submit it"
-                " again when some have ended."
-            )
-        insort(self._waiting, request, key=_number)
-
     def _discard(self) -> None:
-        while self._abandoned:
-            self._end(self._abandoned.popleft())
+        """Let those in who arrived, and out who are not wanted any more."""
+        while self._arriving:
+            self._waiting.append(self._arriving.popleft())
+        while self._dropped:
+            self._end(self._dropped.popleft().submission)
 
-    def _end(self, request: _Request) -> None:
-        """Whatever the request still runs or waits for ends here."""
-        for sequence in [one for one in self._running if one.request is request]:
+    def _end(self, submission: Submission) -> None:
+        """Whatever the submission still runs or waits for ends here."""
+        for sequence in [one for one in self._running if one.submission is submission]:
             self._leave(sequence)
-        if request in self._waiting:
-            self._waiting.remove(request)
-        request.ready.clear()
-        request.unfinished = 0
+        if submission in self._waiting:
+            self._waiting.remove(submission)
+        submission.unfinished = 0
+        self._open.pop(submission, None)
 
-    def _step(self) -> bool:
-        began, prefill_seconds = time.perf_counter(), self.statistics.prefill_seconds
-        try:
-            self._discard()
-            if self._waiting:
-                self._admit()
-            if not self._running:
-                return False
-            self._move_on()
-        except BaseException as error:
-            # Ctrl-C, or a backend that fails: what it left half done is read again.
-            if self._committing is not None:
-                self._committing.request.error = error
-                self._end(self._committing.request)
-            self._start_afresh()
-            raise
-        finally:
-            self._committing = None
-            prefilled = self.statistics.prefill_seconds - prefill_seconds
-            self.statistics.decode_seconds += time.perf_counter() - began - prefilled
-        return True
-
-    def _start_afresh(self) -> None:
-        """Put all sequences back, in case they are to be read again, and empty the cache."""
-        for sequence in reversed(self._running.copy()):
-            self._put_back(sequence)
+    def _mend(self) -> None:
+        """Empty the cache, and make all that have not ended wait to be read again; the same tokens will follow."""
+        if (broken := self._committing) is not None and broken.unfinished and broken.error is None:
+            broken.error = UserError("the text was cut off: its next token was being chosen at an interrupt.")
+        with self._progress:
+            self._arriving.clear()
+            everyone = list(self._open)
+        for submission in everyone:
+            submission.rewind()
+            if submission.error is not None or not self._wanted(submission) or not submission.unfinished:
+                submission.unfinished = 0
+                self._open.pop(submission, None)
+        self._running = []
+        self._waiting = [one for one in everyone if one in self._open and (one.ready or one.unstarted)]
+        self._committing = None
         self._blocks.reset()
         self.backend.reserve(self._blocks.count)
 
+    def _step(self) -> None:
+        began, prefill_seconds = time.perf_counter(), self.statistics.prefill_seconds
+        self._discard()
+        if self._waiting:
+            self._admit()
+        if self._running:
+            self._move_on()
+        prefilled = self.statistics.prefill_seconds - prefill_seconds
+        self.statistics.decode_seconds += time.perf_counter() - began - prefilled
+        self._steps += 1
+
     def _admit(self) -> None:
         """Start those who waited longest, as long as there are places and blocks."""
-        while self._waiting and len(self._running) < self.max_batch:
-            request = self._waiting[0]
-            if not request.ready:
-                request.ready.append(self._started(request))
-            sequence = request.ready[0]
+        while self._waiting:
+            submission = self._waiting[0]
+            if not submission.ready:
+                submission.start_next()
+            sequence = submission.ready[0]
+            if not self._has_place(submission):
+                return
             if sequence.generated == 0:
-                sequence.leader = next((one for one in self._running if one.request is request and _leads(one)), None)
+                sequence.leader = next(
+                    (one for one in self._running if one.submission is submission and one.leads), None
+                )
             if sequence.leader is None and not self._give_blocks(sequence):
                 return
-            request.ready.pop(0)
-            if not request.ready and request.started == request.options.sequences:
+            submission.ready.pop(0)
+            if not submission.ready and not submission.unstarted:
                 self._waiting.pop(0)
             sequence.running = True
             insort(self._running, sequence, key=_age)
 
-    def _started(self, request: _Request) -> _Sequence:
-        options, tokenizer, index = request.options, self.tokenizer, request.started
-        request.started += 1
-        sampler = Sampler(options, tokenizer.vocab_size, request.ids, tokenizer.end_of_text, index)
-        sequence = _Sequence(request, index, sampler, TextStream(tokenizer.token_bytes, options.stop))
-        request.sequences[index] = sequence
-        return sequence
+    def _has_place(self, submission: Submission) -> bool:
+        """Whether one more of its sequences may run beside the others; beams take their places all at once."""
+        groups = {one.submission.number: one.submission for one in self._running if one.submission.search is not None}
+        if submission.number in groups:
+            return True
+        taken = sum(one.submission.search is None for one in self._running)
+        taken += sum(group.options.beams for group in groups.values())
+        return taken + max(1, submission.options.beams) <= self.max_batch
 
-    def _give_blocks(self, sequence: _Sequence) -> bool:
+    def _give_blocks(self, sequence: RunningSequence) -> bool:
         """Blocks for the whole window, those that are known already among them; False where there is no room yet.
 
-        Room is left for a block more for each that runs, so that none is put back at once.
+        Room is left for a block more for each of the others, so that none is put back at once.
         """
         window = sequence.ids[sequence.window_start :]
         size = self._blocks.block_tokens
         found, digest = self._blocks.find(window, (len(window) - 1) // size)
         missing = ceil(len(window) / size) - len(found)
-        if self._blocks.free < missing + len(self._running):
+        others = sum(one.submission is not sequence.submission for one in self._running)
+        if self._blocks.free < missing + others:
             self._blocks.give_back(found)
             return False
         sequence.table = found + [block for _ in range(missing) if (block := self._blocks.take()) is not None]
@@ -436,10 +361,10 @@ class Engine:
     def _move_on(self) -> None:
         """Read what is unread: a chunk of each prompt, and the newest token of each sequence that is further."""
         context = self.backend.config.context_length
-        decoding: list[_Sequence] = []
-        reading: list[_Sequence] = []
+        decoding: list[RunningSequence] = []
+        reading: list[RunningSequence] = []
         for sequence in self._running:
-            if sequence.leader is not None:
+            if sequence.leader is not None or sequence.logits_V is not None:
                 continue
             (decoding if sequence.unread == 1 else reading).append(sequence)
         budget = PREFILL_CHUNK if decoding else context
@@ -449,20 +374,17 @@ class Engine:
         for start in range(0, len(decoding), self.backend.max_batch):
             self._decode(decoding[start : start + self.backend.max_batch])
 
-    def _slide(self, sequence: _Sequence) -> None:
+    def _slide(self, sequence: RunningSequence) -> None:
         """Let the window's older half go; the newer half will be read again from position 0.
 
         GPT-2's positions are absolute, so a window can't move without that.
         """
         sequence.slides += 1
         sequence.window_start = len(sequence.ids) - max(1, self.backend.config.context_length // 2)
-        self._forget(sequence)
-
-    def _forget(self, sequence: _Sequence) -> None:
         self._blocks.give_back(sequence.table)
         sequence.cached, sequence.named, sequence.digest = 0, 0, b""
 
-    def _prefill(self, sequence: _Sequence, count: int) -> int:
+    def _prefill(self, sequence: RunningSequence, count: int) -> int:
         """Read `count` tokens of a sequence, and choose its next token once all are read; gives how many were."""
         if not self._make_room(sequence, count):
             return 0
@@ -482,7 +404,7 @@ class Engine:
             self._go_on(sequence, logits_V)
         return count
 
-    def _decode(self, sequences: list[_Sequence]) -> None:
+    def _decode(self, sequences: list[RunningSequence]) -> None:
         """One token more for each of the sequences, oldest first."""
         for sequence in sequences:
             if sequence.running:  # room for one before may have been made of its blocks
@@ -504,7 +426,7 @@ class Engine:
                 self._has_read(sequence, 1)
                 self._go_on(sequence, logits_V)
 
-    def _make_room(self, sequence: _Sequence, count: int) -> bool:
+    def _make_room(self, sequence: RunningSequence, count: int) -> bool:
         """Blocks of its own for `count` tokens more, whoever is youngest giving way; False where that is itself."""
         size, table = self._blocks.block_tokens, sequence.table
         while sequence.running:
@@ -523,22 +445,23 @@ class Engine:
             self._put_back(self._running[-1])
         return False
 
-    def _put_back(self, sequence: _Sequence) -> None:
-        """Into the queue, as one that is to be read again: the same tokens will follow."""
-        request = sequence.request
-        self._leave(sequence)
-        sequence.leader = None
-        insort(request.ready, sequence, key=_age)
-        if request not in self._waiting:
-            insort(self._waiting, request, key=_number)
-        self.statistics.put_back += 1
+    def _put_back(self, sequence: RunningSequence) -> None:
+        """Into the queue, to be read again: the same tokens will follow. Beams go together."""
+        submission = sequence.submission
+        together = [one for one in self._running if one.submission is submission] if submission.search else [sequence]
+        for one in together:
+            self._leave(one)
+            insort(submission.ready, one, key=_age)
+            self.statistics.put_back += 1
+        if submission not in self._waiting:
+            insort(self._waiting, submission, key=_number)
 
-    def _leave(self, sequence: _Sequence) -> None:
-        sequence.running = False
+    def _leave(self, sequence: RunningSequence) -> None:
         self._running.remove(sequence)
-        self._forget(sequence)
+        self._blocks.give_back(sequence.table)
+        sequence.leave()
 
-    def _has_read(self, sequence: _Sequence, count: int) -> None:
+    def _has_read(self, sequence: RunningSequence, count: int) -> None:
         sequence.cached += count
         size = self._blocks.block_tokens
         while (sequence.named + 1) * size <= sequence.cached:
@@ -547,70 +470,102 @@ class Engine:
             self._blocks.name(sequence.table[sequence.named], sequence.digest)
             sequence.named += 1
 
-    def _go_on(self, sequence: _Sequence, logits_V: Float32) -> None:
-        """Choose the next token of a sequence that has been read, and the first one of those that waited for that."""
-        followers = []
-        if sequence.generated == 0 and sequence.request.options.sequences > 1:
-            followers = [one for one in self._running if one.leader is sequence]
-        for follower in followers:
-            follower.leader = None
-            follower.table = self._blocks.share(sequence.table)
-            follower.cached, follower.named, follower.digest = sequence.cached, sequence.named, sequence.digest
-        for one in (sequence, *followers):
-            if one.running:
-                self._choose(one, logits_V)
-
-    def _choose(self, sequence: _Sequence, logits_V: Float32) -> None:
-        """The next token of a sequence, and all that follows from it."""
-        request = sequence.request
-        self._committing = sequence
+    def _go_on(self, sequence: RunningSequence, logits_V: Float32) -> None:
+        """The next token of a sequence that has been read, and the first one of those that waited for that."""
+        submission, logits_V = sequence.submission, logits_V[: self.tokenizer.vocab_size]
+        self._committing = submission
         try:
-            choice = sequence.sampler.choose(logits_V[: self.tokenizer.vocab_size])
+            if submission.search is not None:
+                self._search(submission.search, sequence, logits_V)
+            else:
+                for one in (sequence, *self._followers(sequence)):
+                    self._choose(one, logits_V)
         except BadInput as error:
-            self._fail(request, error)
-            return
-        token = choice.token
-        if request.with_logprobs and choice.logprob is not None:
-            sequence.logprob_sum += choice.logprob
-        if token == self.tokenizer.end_of_text:
+            submission.error = error
+            self._mend()  # broken numbers would spread from its blocks to those who get them next
+        self._committing = None
+
+    def _followers(self, sequence: RunningSequence) -> list[RunningSequence]:
+        """Those that waited for the prompt to be read, and share its blocks from now on."""
+        if sequence.generated or sequence.submission.options.sequences == 1:
+            return []
+        followers = [one for one in self._running if one.leader is sequence]
+        for one in followers:
+            one.leader = None
+            self._share(sequence, one)
+        return followers
+
+    def _share(self, sequence: RunningSequence, other: RunningSequence) -> None:
+        other.table = self._blocks.share(sequence.table)
+        other.cached, other.named, other.digest = sequence.cached, sequence.named, sequence.digest
+
+    def _choose(self, sequence: RunningSequence, logits_V: Float32) -> None:
+        submission, sampler = sequence.submission, sequence.sampler
+        assert sampler is not None
+        choice = sampler.choose(logits_V)
+        if choice.token == self.tokenizer.end_of_text:
             sequence.finish_reason = "end_of_text"
         else:
-            sequence.ids.append(token)
-            if request.options.logprobs is not None:
+            sequence.ids.append(choice.token)
+            if submission.with_logprobs:
                 sequence.choices.append(choice)
-            self._say(sequence, sequence.text.push(token))
+            self._say(sequence, sequence.text.push(choice.token))
             if sequence.text.stopped:
                 sequence.finish_reason = "stop"
-            elif sequence.generated == request.options.max_tokens:
+            elif sequence.generated == submission.options.max_tokens:
                 sequence.finish_reason = "length"
         if sequence.finish_reason is not None:
             self._say(sequence, sequence.text.finish())
+            sequence.sampler = None
             self._leave(sequence)
-            self._finished(request)
+            self._finished(submission)
         elif sequence.cached == self.backend.config.context_length:
             self._slide(sequence)
-        self._committing = None
 
-    def _say(self, sequence: _Sequence, piece: str) -> None:
+    def _search(self, search: BeamSearch, sequence: RunningSequence, logits_V: Float32) -> None:
+        """Once the last of the beams has been read, decide which go on, and let these share the blocks of those."""
+        submission = sequence.submission
+        sequence.logits_V = logits_V.copy()
+        beams = list(submission.sequences.values())
+        logits = [beam.logits_V for beam in beams if beam.logits_V is not None]
+        if len(logits) < len(beams):
+            return
+        parents = search.advance(np.stack(logits), lambda ids: submission.text_of(ids)[1])
+        if search.done:
+            for beam in beams:
+                self._leave(beam)
+            self._finished(submission)
+            return
+        children = {}
+        for index, (parent, live) in enumerate(zip(parents, search.live, strict=True)):
+            child = children[index] = RunningSequence(submission, index)
+            child.ids = [*beams[parent].ids, live.last_token]
+            child.window_start, child.slides = beams[parent].window_start, beams[parent].slides
+            self._share(beams[parent], child)
+        for beam in beams:
+            self._leave(beam)
+        submission.sequences = children
+        for child in children.values():
+            child.running = True
+            insort(self._running, child, key=_age)
+            if child.cached == self.backend.config.context_length:
+                self._slide(child)
+
+    def _say(self, sequence: RunningSequence, piece: str) -> None:
         if piece:
             sequence.pieces.append(piece)
-            if not sequence.request.options.best_of:
-                sequence.request.events.append((sequence.index, piece))
+            if sequence.submission.streams:
+                sequence.submission.events.append((sequence.index, piece))
 
-    def _finished(self, request: _Request) -> None:
-        """One sequence of a request fewer to wait for."""
-        if request.unfinished == 1 and request.options.best_of:
-            request.events.extend((found.index, found.text) for found in self._completions(request) if found.text)
-        request.unfinished -= 1
+    def _finished(self, submission: Submission) -> None:
+        """One sequence of a submission fewer to wait for."""
+        if submission.unfinished == 1 and not submission.streams:
+            submission.events.extend((found.index, found.text) for found in submission.completions() if found.text)
+        submission.unfinished -= 1
+        if submission.unfinished == 0:
+            self._open.pop(submission, None)
 
-    def _fail(self, request: _Request, error: BadInput) -> None:
-        """Broken numbers, which would spread from its blocks to those who get them next: the cache is emptied."""
-        request.error = error
-        self._end(request)
-        self._start_afresh()
-        self._committing = None
-
-    # Prompts and completions
+    # Prompts
 
     def _read_prompt(self, prompt: str | Sequence[int]) -> tuple[str, list[int]]:
         """The prompt's text and its token ids, at least one: every document begins with the end-of-text token."""
@@ -631,48 +586,18 @@ class Engine:
             size = self.backend.block_bytes / 2**20
             raise BadOption(
                 f"{prompt_tokens:,} tokens of prompt and --max-tokens {options.max_tokens:,} need"
-                f" {needed * size:,.1f} MiB of cache, which holds {self._blocks.count * size:,.1f} MiB: ask for fewer, or raise --cache-bytes."
+                f" {needed * size:,.1f} MiB of cache, which holds {self._blocks.count * size:,.1f} MiB: ask for fewer,"
+                " or raise --cache-bytes."
             )
         if options.beams > self.max_batch:
             raise BadOption(
                 f"--beams {options.beams:,}: they run side by side, and at most {self.max_batch:,} sequences do."
             )
 
-    def _completions(self, request: _Request) -> list[Completion]:
-        found = [self._completion(request, index) for index in range(request.options.sequences)]
-        if request.options.best_of:
-            found.sort(key=lambda one: -np.inf if one.mean_logprob is None else one.mean_logprob, reverse=True)
-            found = [replace(one, index=rank) for rank, one in enumerate(found[: request.options.n])]
-        return found
 
-    def _completion(self, request: _Request, index: int) -> Completion:
-        sequence = request.sequences.get(index)
-        if sequence is None:
-            reason: FinishReason = "cancelled" if request.options.max_tokens else "length"
-            return Completion(request.prompt, "", reason, 0, request.dropped, 0, index, ())
-        chosen = sequence.generated + (sequence.finish_reason == "end_of_text")
-        return Completion(
-            prompt=request.prompt,
-            text="".join(sequence.pieces),
-            finish_reason=sequence.finish_reason or "cancelled",
-            tokens=sequence.generated,
-            dropped_prompt_tokens=request.dropped,
-            window_slides=sequence.slides,
-            index=index,
-            token_ids=tuple(sequence.ids[len(request.ids) :]),
-            logprobs=None if request.options.logprobs is None else tuple(sequence.choices),
-            mean_logprob=sequence.logprob_sum / chosen if request.with_logprobs and chosen else None,
-        )
-
-
-def _age(sequence: _Sequence) -> tuple[int, int]:
+def _age(sequence: RunningSequence) -> tuple[int, int]:
     return sequence.age
 
 
-def _number(request: _Request) -> int:
-    return request.number
-
-
-def _leads(sequence: _Sequence) -> bool:
-    """Whether it is reading its prompt, so that others may wait for that."""
-    return sequence.generated == 0 and sequence.leader is None
+def _number(submission: Submission) -> int:
+    return submission.number

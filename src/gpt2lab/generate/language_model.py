@@ -54,5 +54,7 @@ class LanguageModel:
     def stream(self, prompt: str, options: SamplingOptions) -> Generation:
         """Like `generate`, piece by piece: iterate over the result for text, then ask it for its `completions`."""
         # An engine for each call: the network may have been trained, moved or converted since the last one.
-        engine = Engine(TorchBackend(self.network), self.tokenizer, max_batch=options.sequences)
+        backend = TorchBackend(self.network)
+        places = min(options.sequences, max(backend.max_batch, options.beams))
+        engine = Engine(backend, self.tokenizer, max_batch=places)
         return engine.submit(prompt, options)

@@ -1,7 +1,8 @@
 """How to continue a prompt: every option of decoding, with its meaning and its limits. No torch, no numba here.
 
-Order of what acts on the logits: forced tokens; repetition, presence and frequency penalties; logit bias; banned tokens;
-temperature; top-k; top-p; min-p; typical. Log-probabilities that are reported are the model's own, before all of these.
+Order of what acts on the logits: forced tokens; repetition, presence and frequency penalties; logit bias; banned
+tokens, with those that `min_tokens` and `no_repeat_ngram` forbid; temperature; top-k; top-p; min-p; typical.
+Log-probabilities that are reported are the model's own, before all of these.
 """
 
 import math
@@ -32,6 +33,8 @@ class SamplingOptions:
     """Take this from the logit of every token that was generated already."""
     frequency_penalty: float = 0.0
     """Take this from the logit of a token once for every time it was generated."""
+    no_repeat_ngram: int = 0
+    """Never repeat a run of this many tokens, prompt included, but where no other token is left; 0 allows all."""
     logit_bias: tuple[tuple[int, float], ...] = ()
     """Token ids and what is added to their logits."""
     banned: tuple[int, ...] = ()
@@ -42,6 +45,8 @@ class SamplingOptions:
     """Decides all random choices: the same seed gives the same text."""
     stop: tuple[str, ...] = ()
     """End before the first of these strings appears."""
+    min_tokens: int = 0
+    """Add at least this many tokens: the end-of-text token is not chosen before. (A stop string ends all the same.)"""
     ignore_end_of_text: bool = False
     """Go on to `max_tokens`: the end-of-text token is never chosen."""
     n: int = 1
@@ -58,6 +63,12 @@ class SamplingOptions:
     def __post_init__(self) -> None:
         if self.max_tokens < 0:
             raise BadOption(f"--max-tokens {self.max_tokens}: must be at least 0.")
+        if not 0 <= self.min_tokens <= self.max_tokens:
+            raise BadOption(
+                f"--min-tokens {self.min_tokens}: must be from 0 to --max-tokens, which is {self.max_tokens}."
+            )
+        if self.no_repeat_ngram < 0 or self.no_repeat_ngram == 1:
+            raise BadOption(f"--no-repeat-ngram {self.no_repeat_ngram}: must be at least 2 tokens, or 0 (off).")
         if not 0 <= self.temperature < math.inf:
             raise BadOption(f"--temperature {self.temperature}: must be a number of at least 0 (0 is greedy).")
         if not 0 <= self.seed < 2**63:

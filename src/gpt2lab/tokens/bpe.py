@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 from importlib.resources import files
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import regex  # type: ignore[import-untyped]
@@ -108,11 +109,12 @@ class ByteLevelBPE:
         symbols = [symbol for _, symbol in byte_symbols()]
         known = set(symbols)
         for number, merge in enumerate(self.merges, 1):
-            parts = merge.split(" ")
-            if len(parts) != 2 or not known.issuperset(parts) or "".join(parts) in known:
+            first, _, second = merge.partition(" ")  # no symbol holds a space
+            joined = first + second
+            if first not in known or second not in known or joined in known:
                 raise BadInput(f"merge {number:,} ({merge!r}) does not join two earlier tokens into a new one.")
-            symbols.append("".join(parts))
-            known.add(symbols[-1])
+            symbols.append(joined)
+            known.add(joined)
         self.symbols = tuple(symbols)
 
     @property
@@ -128,8 +130,11 @@ class ByteLevelBPE:
     @cached_property
     def token_bytes(self) -> tuple[bytes, ...]:
         """The bytes each id stands for; none for `<|endoftext|>`, which is no text."""
-        byte_of = {symbol: byte for byte, symbol in byte_symbols()}
-        return (*(bytes(byte_of[character] for character in symbol) for symbol in self.symbols), b"")
+        # All symbols at once, then cut apart: ten times as fast as one by one, which a start would feel.
+        table = {ord(symbol): byte for byte, symbol in byte_symbols()}
+        joined = "".join(self.symbols).translate(table).encode("latin-1")
+        ends = [0, *accumulate(map(len, self.symbols))]
+        return (*(joined[start:end] for start, end in pairwise(ends)), b"")
 
     @cached_property
     def sha256(self) -> str:

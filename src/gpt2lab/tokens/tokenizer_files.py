@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lab.base.errors import BadInput, BadOption
-from gpt2lab.base.files import read_json, whole_file, write_json
+from gpt2lab.base.files import read_json, sha256_of, whole_file, write_json
 from gpt2lab.tokens.bpe import (
     END_OF_TEXT,
     SPLIT_PATTERN,
+    VOCAB_BPE_SHA256,
     ByteLevelBPE,
     byte_symbols,
     check_split_pattern,
@@ -33,6 +34,10 @@ MERGES_FILES = ("merges.txt", "vocab.bpe")
 TOKENIZER_FILES = (*MERGES_FILES, "tokenizer.json", "tokenizer.tiktoken")
 """Any of these alone is a tokenizer."""
 VOCABULARY_FILES = ("vocab.json", "encoder.json")
+_VOCAB_JSON_SHA256 = "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"
+_SHA256_OF_GPT2S = dict.fromkeys(MERGES_FILES, VOCAB_BPE_SHA256) | dict.fromkeys(VOCABULARY_FILES, _VOCAB_JSON_SHA256)
+_SHA256_OF_GPT2S["tokenizer.json"] = "cfac1e16cb6f54685fd081e30599e6fe91f01651139db4cbcf644e98718fbfb4"
+# The published files, and tokenizer.json as written here: known by hash, they need not be parsed and compared.
 
 
 def save_tokenizer(tokenizer: ByteLevelBPE, folder: Path) -> None:
@@ -71,6 +76,8 @@ def load_tokenizer(place: Path, *, without_added: bool = False) -> ByteLevelBPE:
     if place.is_file():
         return read_tiktoken(place) if place.suffix == ".tiktoken" else _read_fast(place, without_added)
     merges = next((place / name for name in MERGES_FILES if (place / name).exists()), None)
+    if merges is not None and _all_gpt2s(place):
+        return gpt2_tokenizer()
     fast = _read_fast(place / "tokenizer.json", without_added) if (place / "tokenizer.json").exists() else None
     if merges is None:
         if fast is not None:
@@ -91,12 +98,21 @@ def load_tokenizer(place: Path, *, without_added: bool = False) -> ByteLevelBPE:
     return tokenizer
 
 
+def _all_gpt2s(folder: Path) -> bool:
+    """Whether all of a folder's files that tell ids are GPT-2's own, to the byte."""
+    return all(_is_gpt2s(folder / name) for name in _SHA256_OF_GPT2S if (folder / name).exists())
+
+
+def _is_gpt2s(file: Path) -> bool:
+    return file.is_file() and sha256_of(file) == _SHA256_OF_GPT2S[file.name]
+
+
 def added_tokens(folder: Path) -> list[str]:
     """The tokens beside <|endoftext|> that a folder's files add to those of its merges, as "[PAD]" for padding."""
     fast, older = folder / "tokenizer.json", folder / "added_tokens.json"
     added: list[str] = []
     try:
-        if fast.exists():
+        if fast.exists() and not _is_gpt2s(fast):
             added += [token["content"] for token in read_json(fast).get("added_tokens") or ()]
         if older.exists():
             added += read_json(older)

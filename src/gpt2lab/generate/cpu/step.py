@@ -9,35 +9,40 @@ Legend: R rows, D model width, M width inside the MLP, P a width padded to whole
 
 import math
 
-import numba
 import numpy as np
 
+from gpt2lab.generate.cpu.compiled import compiled
 from gpt2lab.generate.cpu.kernels import (
+    BIAS,
     BLOCK_TOKENS,
     COLUMNS_2,
     COLUMNS_4,
     GROUP,
     PANEL,
+    ROWS_TOGETHER,
     are_int4,
     are_int8,
     are_whole,
-    attention_scores,
+    attention_scores_1,
+    attention_scores_n,
     barrier,
     exponentials,
     gelu_tanh,
     layer_norm,
     number_at,
-    round_to_16_bits,
+    round_inputs,
     tile_1,
     tile_2,
     tile_4,
-    weighted_values_16,
-    weighted_values_64,
+    weighted_values_1x16,
+    weighted_values_1x64,
+    weighted_values_nx16,
+    weighted_values_nx64,
 )
 
 # Places in the array `shape`.
 (N_LAYER, N_HEAD, N_EMBD, N_EMBD_P, N_INNER_P, N_QKV_P, N_VOCAB_P, HEAD_WIDTH, HEAD_WIDTH_P, POOL_BLOCKS, EXACT_GELU,
- X_AT, Y_AT, QKV_AT, ATTENDED_AT, INNER_AT, SCALES_AT, SCALES_STRIDE, SCRATCH_AT, SCRATCH_STRIDE, FINAL_NORM_AT,
+ X_AT, Y_AT, QKV_AT, ATTENDED_AT, INNER_AT, FACTORS_STRIDE, SCRATCH_AT, SCRATCH_STRIDE, SCORES_STRIDE, FINAL_NORM_AT,
  POSITIONS_AT, ZEROS_AT, SHAPE) = range(24)  # fmt: skip
 
 # Places in `layer_at`, where a layer's weights and parameters begin.
@@ -45,23 +50,23 @@ from gpt2lab.generate.cpu.kernels import (
  OUT_S, OUT_B, LAYER) = range(17)  # fmt: skip
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@compiled
 def _panel_size(weights, length):  # type: ignore[no-untyped-def]
     return length * PANEL // (2 if are_int4(weights) else 1)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@compiled
 def _panel_scales(weights, length):  # type: ignore[no-untyped-def]
     if are_int4(weights):
         return length // GROUP * PANEL
     return PANEL
 
 
-@numba.njit(cache=True, nogil=True)
-def _matmul(
+@compiled
+def _matmul(  # type: ignore[no-untyped-def]
     thread, threads, rows, weights, weights_at, scales, scales_at, bias, bias_at, inputs, inputs_at, length, rounded,
-    input_scales_at, input_scales_stride, out, out_at, out_width, add, gelu,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+    sums, factors, factors_stride, out, out_at, out_width, add, gelu,
+):  # fmt: skip
     """Out [R, out_width] = inputs [R, length] x this thread's panels + bias (+ out, where `add`), with GELU or not."""
     if are_whole(weights):
         inputs_at = 0  # the rounded inputs have an array of their own
@@ -74,23 +79,23 @@ def _matmul(
         while row + 4 <= rows:
             for column in range(0, PANEL, COLUMNS_4):
                 tile_4(
-                    weights, w_at, scales, s_at, column, bias, b_at, inputs, inputs_at + row * length, length, rounded,
-                    inputs, input_scales_at + row * input_scales_stride, input_scales_stride, length, out,
+                    weights, w_at, scales, s_at, column, bias, b_at, inputs, rounded, inputs_at + row * length, length,
+                    sums, factors, row * factors_stride, factors_stride, length, out,
                     o_at + row * out_width, out_width, add,
                 )  # fmt: skip
             row += 4
         if row + 2 <= rows:
             for column in range(0, PANEL, COLUMNS_2):
                 tile_2(
-                    weights, w_at, scales, s_at, column, bias, b_at, inputs, inputs_at + row * length, length, rounded,
-                    inputs, input_scales_at + row * input_scales_stride, input_scales_stride, length, out,
+                    weights, w_at, scales, s_at, column, bias, b_at, inputs, rounded, inputs_at + row * length, length,
+                    sums, factors, row * factors_stride, factors_stride, length, out,
                     o_at + row * out_width, out_width, add,
                 )  # fmt: skip
             row += 2
         if row < rows:
             tile_1(
-                weights, w_at, scales, s_at, 0, bias, b_at, inputs, inputs_at + row * length, length, rounded, inputs,
-                input_scales_at + row * input_scales_stride, input_scales_stride, length, out,
+                weights, w_at, scales, s_at, 0, bias, b_at, inputs, rounded, inputs_at + row * length, length, sums,
+                factors, row * factors_stride, factors_stride, length, out,
                 o_at + row * out_width, out_width, add,
             )  # fmt: skip
         if gelu:
@@ -98,14 +103,14 @@ def _matmul(
                 gelu_tanh(out, o_at + row * out_width, PANEL)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _exact_gelu(values, at, length):  # type: ignore[no-untyped-def]
     for place in range(at, at + length):
         x = values[place]
         values[place] = np.float32(0.5 * x * (1.0 + math.erf(x * 0.7071067811865476)))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _embed(row_at, token, position, shape, embedding, embedding_scales, parameters, work):  # type: ignore[no-untyped-def]
     """Write the sum of a token's and its position's embedding to `work` from `row_at` on."""
     width, padded = shape[N_EMBD], shape[N_EMBD_P]
@@ -113,8 +118,8 @@ def _embed(row_at, token, position, shape, embedding, embedding_scales, paramete
     positions_at = shape[POSITIONS_AT] + position * width
     for k in range(width):
         if are_int8(embedding):
-            place = panel * padded * PANEL + (k >> 1) * 2 * PANEL + 2 * column + (k & 1)
-            number = number_at(embedding, place) * embedding_scales[token]
+            place = panel * padded * PANEL + (k >> 2) * 4 * PANEL + 4 * column + (k & 3)
+            number = (number_at(embedding, place) - np.float32(BIAS)) * embedding_scales[token]
         else:
             number = number_at(embedding, panel * padded * PANEL + k * PANEL + column)
         work[row_at + k] = number + parameters[positions_at + k]
@@ -122,80 +127,124 @@ def _embed(row_at, token, position, shape, embedding, embedding_scales, paramete
         work[row_at + k] = np.float32(0.0)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _attend(thread, threads, layer, shape, positions, table_of, tables, keys, values, work):  # type: ignore[no-untyped-def]
     """Store this thread's heads of the new keys and values in the cache, and attend to all that it holds."""
     heads, width, padded, blocks = shape[N_HEAD], shape[HEAD_WIDTH], shape[HEAD_WIDTH_P], shape[POOL_BLOCKS]
     embd, qkv_width, out_width = shape[N_EMBD], shape[N_QKV_P], shape[N_EMBD_P]
     block_size = padded * BLOCK_TOKENS
-    query_at = shape[SCRATCH_AT] + thread * shape[SCRATCH_STRIDE]
-    result_at = query_at + padded
-    scores_at = result_at + padded
+    first_head, end_head = heads * thread // threads, heads * (thread + 1) // threads
+    mine = end_head - first_head
+    queries_at = shape[SCRATCH_AT] + thread * shape[SCRATCH_STRIDE]
+    results_at = queries_at + heads * ROWS_TOGETHER * padded
+    scores_at = results_at + heads * ROWS_TOGETHER * padded
+    scores_stride = shape[SCORES_STRIDE]
     scale = np.float32(1.0) / np.float32(math.sqrt(width))
     entries = tables.shape[1]
     flat_tables = tables.reshape(-1)
-    for head in range(heads * thread // threads, heads * (thread + 1) // threads):
-        base = (layer * blocks * heads + head) * block_size
-        for row in range(len(positions)):
-            slot = positions[row] % BLOCK_TOKENS
-            at = base + tables[table_of[row], positions[row] // BLOCK_TOKENS] * heads * block_size
-            key_at = shape[QKV_AT] + row * qkv_width + embd + head * width
+    block_stride = heads * block_size
+    base = layer * blocks * block_stride + first_head * block_size
+    for row in range(len(positions)):
+        slot = positions[row] % BLOCK_TOKENS
+        block_at = base + tables[table_of[row], positions[row] // BLOCK_TOKENS] * block_stride
+        for head in range(mine):
+            at = block_at + head * block_size
+            key_at = shape[QKV_AT] + row * qkv_width + embd + (first_head + head) * width
             for k in range(width):
                 keys[at + k * BLOCK_TOKENS + slot] = work[key_at + k]
                 values[at + slot * padded + k] = work[key_at + embd + k]
-        for row in range(len(positions)):
-            from_at = shape[QKV_AT] + row * qkv_width + head * width
-            for k in range(width):
-                work[query_at + k] = work[from_at + k] * scale
-            tokens, table_at = positions[row] + 1, table_of[row] * entries
-            largest = attention_scores(
-                work, query_at, padded, keys, base, heads * block_size, flat_tables, table_at, tokens, work, scores_at
-            )
-            total = exponentials(work, scores_at, tokens, largest)
-            factor = np.float32(1.0) / total
-            column = 0
-            while column < padded:
-                if column + 64 <= padded:
-                    weighted_values_64(
-                        work, scores_at, factor, values, base + column, padded, heads * block_size, flat_tables,
-                        table_at, tokens, work, result_at + column,
-                    )  # fmt: skip
-                    column += 64
-                else:
-                    weighted_values_16(
-                        work, scores_at, factor, values, base + column, padded, heads * block_size, flat_tables,
-                        table_at, tokens, work, result_at + column,
-                    )  # fmt: skip
-                    column += 16
-            to_at = shape[ATTENDED_AT] + row * out_width + head * width
-            for k in range(width):
-                work[to_at + k] = work[result_at + k]
+    row = 0
+    while row < len(positions):
+        table_at, tokens = table_of[row] * entries, positions[row] + 1
+        last = row + ROWS_TOGETHER - 1
+        together = (
+            ROWS_TOGETHER > 1
+            and last < len(positions)
+            and table_of[last] == table_of[row]
+            and positions[last] == positions[row] + ROWS_TOGETHER - 1
+        )
+        count = ROWS_TOGETHER if together else 1
+        for head in range(mine):
+            for number in range(count):
+                from_at = shape[QKV_AT] + (row + number) * qkv_width + (first_head + head) * width
+                to_at = (head * count + number) * padded
+                for k in range(width):
+                    work[queries_at + to_at + k] = work[from_at + k] * scale
+                for k in range(padded):
+                    work[results_at + to_at + k] = np.float32(0.0)
+        if together:
+            attention_scores_n(
+                work, queries_at, mine, padded, keys, base, block_stride, flat_tables, table_at, tokens, work,
+                scores_at, scores_stride,
+            )  # fmt: skip
+        else:
+            attention_scores_1(
+                work, queries_at, mine, padded, keys, base, block_stride, flat_tables, table_at, tokens, work,
+                scores_at, scores_stride,
+            )  # fmt: skip
+        seen = tokens + count - 1
+        for number in range(mine * count):
+            at = scores_at + number * scores_stride
+            work[at + scores_stride - 1] = exponentials(work, at, seen)
+        column = 0
+        while column < padded:
+            wide = column + 64 <= padded
+            if together and wide:
+                weighted_values_nx64(
+                    work, scores_at, scores_stride, mine, values, base + column, padded, block_stride, flat_tables,
+                    table_at, seen, work, results_at + column,
+                )  # fmt: skip
+            elif together:
+                weighted_values_nx16(
+                    work, scores_at, scores_stride, mine, values, base + column, padded, block_stride, flat_tables,
+                    table_at, seen, work, results_at + column,
+                )  # fmt: skip
+            elif wide:
+                weighted_values_1x64(
+                    work, scores_at, scores_stride, mine, values, base + column, padded, block_stride, flat_tables,
+                    table_at, seen, work, results_at + column,
+                )  # fmt: skip
+            else:
+                weighted_values_1x16(
+                    work, scores_at, scores_stride, mine, values, base + column, padded, block_stride, flat_tables,
+                    table_at, seen, work, results_at + column,
+                )  # fmt: skip
+            column += 64 if wide else 16
+        for head in range(mine):
+            for number in range(count):
+                place = head * count + number
+                total = work[scores_at + place * scores_stride + scores_stride - 1]
+                to_at = shape[ATTENDED_AT] + (row + number) * out_width + (first_head + head) * width
+                for k in range(width):
+                    work[to_at + k] = work[results_at + place * padded + k] / total
+        row += count
 
 
-@numba.njit(cache=True, nogil=True)
-def _round_rows(thread, threads, rows, weights, work, at, length, rounded, scales_at, scales_stride):  # type: ignore[no-untyped-def]
-    """Inputs [R, length] rounded for weights that want it, and a barrier's worth of work done."""
+@compiled
+def _round_rows(thread, threads, rows, work, at, length, rounded, sums, factors, factors_stride):  # type: ignore[no-untyped-def]
+    """Round the inputs [R, length] of this thread's rows, for weights of whole numbers."""
     for row in range(thread, rows, threads):
-        round_to_16_bits(work, at + row * length, length, rounded, row * length, work, scales_at + row * scales_stride)
+        round_inputs(work, at + row * length, length, rounded, row * length, sums, factors, row * factors_stride)
 
 
-@numba.njit(cache=True, nogil=True)
-def forward(
+@compiled
+def forward(  # type: ignore[no-untyped-def]
     thread, threads, state, shape, epsilon, layer_at, weights, scales, head, head_scales, embedding, embedding_scales,
-    parameters, keys, values, tokens, positions, table_of, tables, wanted, work, rounded, logits,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+    parameters, keys, values, tokens, positions, table_of, tables, wanted, work, rounded, sums, factors, logits,
+):  # fmt: skip
     """Logits [W, vocabulary] of the rows `wanted`, and the new keys and values in the cache.
 
     Every thread of a team calls it with its own number. `tokens`, `positions` and `table_of` (the row of `tables` that
     is a token's) are int32 [R]; keys are [L, blocks, H, K, 16], values [L, blocks, H, 16, K]; `work` holds all that is
-    between, and its padding is zero from the start.
+    between, and its padding is zero from the start. `rounded` (int16 or int8), `sums` and `factors` are for inputs
+    that are rounded.
     """
     rows = len(tokens)
     padded, inner, qkv = shape[N_EMBD_P], shape[N_INNER_P], shape[N_QKV_P]
     x_at, y_at, qkv_at, attended_at, inner_at = (
         shape[X_AT], shape[Y_AT], shape[QKV_AT], shape[ATTENDED_AT], shape[INNER_AT]
     )  # fmt: skip
-    scales_at, scales_stride = shape[SCALES_AT], shape[SCALES_STRIDE]
+    factors_stride = shape[FACTORS_STRIDE]
     whole = are_whole(weights)
     for row in range(thread, rows, threads):
         _embed(
@@ -209,21 +258,21 @@ def forward(
                 work, y_at + row * padded,
             )  # fmt: skip
         if whole:
-            _round_rows(thread, threads, rows, weights, work, y_at, padded, rounded, scales_at, scales_stride)
+            _round_rows(thread, threads, rows, work, y_at, padded, rounded, sums, factors, factors_stride)
         barrier(state, threads)
         _matmul(
             thread, threads, rows, weights, at[QKV_W], scales, at[QKV_S], parameters, at[QKV_B], work, y_at, padded,
-            rounded, scales_at, scales_stride, work, qkv_at, qkv, 0, False,
+            rounded, sums, factors, factors_stride, work, qkv_at, qkv, 0, False,
         )  # fmt: skip
         barrier(state, threads)
         _attend(thread, threads, layer, shape, positions, table_of, tables, keys, values, work)
         barrier(state, threads)
         if whole:
-            _round_rows(thread, threads, rows, weights, work, attended_at, padded, rounded, scales_at, scales_stride)
+            _round_rows(thread, threads, rows, work, attended_at, padded, rounded, sums, factors, factors_stride)
             barrier(state, threads)
         _matmul(
             thread, threads, rows, weights, at[PROJ_W], scales, at[PROJ_S], parameters, at[PROJ_B], work, attended_at,
-            padded, rounded, scales_at, scales_stride, work, x_at, padded, 1, False,
+            padded, rounded, sums, factors, factors_stride, work, x_at, padded, 1, False,
         )  # fmt: skip
         barrier(state, threads)
         for row in range(thread, rows, threads):
@@ -232,11 +281,11 @@ def forward(
                 work, y_at + row * padded,
             )  # fmt: skip
         if whole:
-            _round_rows(thread, threads, rows, weights, work, y_at, padded, rounded, scales_at, scales_stride)
+            _round_rows(thread, threads, rows, work, y_at, padded, rounded, sums, factors, factors_stride)
         barrier(state, threads)
         _matmul(
             thread, threads, rows, weights, at[FC_W], scales, at[FC_S], parameters, at[FC_B], work, y_at, padded,
-            rounded, scales_at, scales_stride, work, inner_at, inner, 0, shape[EXACT_GELU] == 0,
+            rounded, sums, factors, factors_stride, work, inner_at, inner, 0, shape[EXACT_GELU] == 0,
         )  # fmt: skip
         barrier(state, threads)
         if shape[EXACT_GELU] or whole:
@@ -244,11 +293,11 @@ def forward(
                 if shape[EXACT_GELU]:
                     _exact_gelu(work, inner_at + row * inner, inner)
             if whole:
-                _round_rows(thread, threads, rows, weights, work, inner_at, inner, rounded, scales_at, scales_stride)
+                _round_rows(thread, threads, rows, work, inner_at, inner, rounded, sums, factors, factors_stride)
             barrier(state, threads)
         _matmul(
             thread, threads, rows, weights, at[OUT_W], scales, at[OUT_S], parameters, at[OUT_B], work, inner_at, inner,
-            rounded, scales_at, scales_stride, work, x_at, padded, 1, False,
+            rounded, sums, factors, factors_stride, work, x_at, padded, 1, False,
         )  # fmt: skip
         barrier(state, threads)
     final_gain = shape[FINAL_NORM_AT]
@@ -258,10 +307,10 @@ def forward(
             epsilon, work, y_at + number * padded,
         )  # fmt: skip
     if are_whole(head):
-        _round_rows(thread, threads, len(wanted), head, work, y_at, padded, rounded, scales_at, scales_stride)
+        _round_rows(thread, threads, len(wanted), work, y_at, padded, rounded, sums, factors, factors_stride)
     barrier(state, threads)
     _matmul(
         thread, threads, len(wanted), head, 0, head_scales, 0, parameters, shape[ZEROS_AT], work, y_at, padded, rounded,
-        scales_at, scales_stride, logits, 0, shape[N_VOCAB_P], 0, False,
+        sums, factors, factors_stride, logits, 0, shape[N_VOCAB_P], 0, False,
     )  # fmt: skip
     barrier(state, threads)
