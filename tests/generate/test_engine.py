@@ -2,6 +2,7 @@
 
 import gc
 import random
+import signal
 import threading
 import time
 from pathlib import Path
@@ -10,12 +11,12 @@ import pytest
 import torch
 from transformers import GPT2LMHeadModel
 
-from gpt2lab.base.errors import BadInput, BadOption
+from gpt2lab.base.errors import BadInput, BadOption, UserError
 from gpt2lab.checkpoints.model_folder import save_model_folder
 from gpt2lab.checkpoints.torch_network import published_weights
 from gpt2lab.checkpoints.weights import Checkpoint
 from gpt2lab.generate.cpu.backend import cpu_backend
-from gpt2lab.generate.engine import PREFILL_CHUNK, Engine, QueueFull
+from gpt2lab.generate.engine import PREFILL_CHUNK, Engine, Generation, QueueFull
 from gpt2lab.generate.opening import open_engine
 from gpt2lab.generate.options import SamplingOptions
 from gpt2lab.generate.sampling import Sampler
@@ -86,6 +87,10 @@ def random_options(chooser: random.Random) -> SamplingOptions:
         seed=chooser.randrange(1000),
         n=chooser.choice([1, 1, 1, 2, 5]),
     )
+
+
+def token_ids(generation: Generation) -> list[tuple[int, ...]]:
+    return [one.token_ids for one in generation.completions()]
 
 
 @pytest.mark.parametrize("blocks", [8, 20, None])
@@ -179,24 +184,41 @@ def test_whatever_ends_a_generation_gives_its_blocks_back(new_engine, how):
     assert not engine.step()
 
 
-def test_an_interrupt_in_the_middle_of_a_step_ends_only_its_own_text(new_engine, alone, monkeypatch):
-    engine = new_engine()
-    options = SamplingOptions(max_tokens=50)
-    other, mine = engine.submit([5] * 20, options), engine.submit([7] * 20, options)
-    whole, calls = engine.backend.decode, []
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer signals")
+def test_an_interrupt_at_any_moment_loses_nothing_of_others(new_engine):
+    """Real signals at random moments, which raise KeyboardInterrupt between any two instructions."""
 
-    def interrupted(*arguments):
-        calls.append(None)
-        if len(calls) == 10:
-            raise KeyboardInterrupt
-        return whole(*arguments)
+    def interrupt(*_):
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine.backend, "decode", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        mine.completions()
-    assert mine.completions()[0].finish_reason == "cancelled"
-    assert list(other.completions()[0].token_ids) == alone([5] * 20, options)
-    assert engine.free_blocks == engine.blocks
+    chooser, interrupted, cut_off = random.Random(1), 0, 0
+    options = [SamplingOptions(max_tokens=12, seed=n, n=1 + n % 3) for n in range(4)]
+    wanted = [token_ids(new_engine().submit([n], options[n])) for n in range(4)]
+    engine = new_engine(6, max_batch=4)
+    handler, timer = signal.signal(signal.SIGALRM, interrupt), signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        for _ in range(100):
+            first, second = chooser.randrange(4), chooser.randrange(4)
+            other = engine.submit([first], options[first])
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-5 + 0.003 * chooser.random())
+                for _ in engine.submit([second], options[second]).events():
+                    pass
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                interrupted += 1
+            try:
+                assert token_ids(other) == wanted[first]
+            except UserError as error:
+                assert "its next token was being chosen at an interrupt" in str(error)  # noqa: PT017
+                cut_off += 1
+            assert engine.free_blocks == engine.blocks
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, *timer)  # what limits the time of a test
+    assert interrupted > 20
+    assert cut_off < interrupted / 2
 
 
 def test_first_come_first_served(new_engine):
@@ -410,7 +432,7 @@ def test_500_greedy_tokens_are_those_of_transformers(small_tokenizer, tmp_path):
     save_model_folder(tmp_path / "m", network, small_tokenizer, {})
     reference = GPT2LMHeadModel.from_pretrained(tmp_path / "m").eval()
     options = SamplingOptions(max_tokens=500, temperature=0)
-    engines = [open_engine(tmp_path / "m", backend) for backend in ("torch", "cpu")]
+    engines = [open_engine(tmp_path / "m", "torch"), open_engine(tmp_path / "m", "cpu", threads=1)]
     for text in ("The cat in the garden", "nobody"):
         prompt = small_tokenizer.encode(text)
         theirs = reference.generate(torch.tensor([prompt]), max_new_tokens=500, do_sample=False, pad_token_id=0)
