@@ -20,7 +20,9 @@ from gpt2lab.base import errors as errors
 
 if TYPE_CHECKING:
     from gpt2lab.evaluate.results import ProtocolName, Suite, SuiteResult
+    from gpt2lab.generate.engine import Engine
     from gpt2lab.generate.language_model import LanguageModel
+    from gpt2lab.generate.opening import BackendName, WeightsName
     from gpt2lab.pipelines.finetune import Finetuned
 
 __version__ = "0.1.0"
@@ -31,6 +33,22 @@ def load(path: str | Path) -> "LanguageModel":
     from gpt2lab.generate.language_model import LanguageModel
 
     return LanguageModel.load(path)
+
+
+def open_engine(
+    model: str | Path,
+    backend: "BackendName" = "auto",
+    weights: "WeightsName | None" = None,
+    *,
+    max_batch: int | None = None,
+) -> "Engine":
+    """Open a model to generate with, many texts at once, at its best speed and, on the processor, without torch.
+
+    `engine.submit(prompt, SamplingOptions(...))` gives a text to iterate over, or its `completions()`.
+    """
+    from gpt2lab.generate.opening import open_engine
+
+    return open_engine(model, backend, weights, max_batch=max_batch)
 
 
 def finetune(

@@ -80,6 +80,7 @@ _WEIGHTS = (
     ("model.safetensors.index.json", re.compile(r"model-\d+-of-\d+\.safetensors")),
     ("pytorch_model.bin", None),
     ("pytorch_model.bin.index.json", re.compile(r"pytorch_model-\d+-of-\d+\.bin")),
+    ("quantized.safetensors", None),
 )
 _OTHER_WEIGHTS = (".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".pt", ".bin")
 _HASHED_EVERY_TIME = 16 << 20  # bytes; a tokenizer's few megabytes take milliseconds

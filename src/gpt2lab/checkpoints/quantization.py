@@ -2,6 +2,9 @@
 
 Both are symmetric: a number is its whole number times its scale, with no offset. Matrices are as in the published
 files: those of attention and MLP [in, out], an embedding (and the head) [rows, width], whose outputs are its rows.
+Scales come from the largest number alone. For int8 no clipping made the squared error smaller by more than a
+thousandth; for int4 a search over scales made it a tenth smaller, and the models no better.
+
 Everything goes some rows at a time, so that beside the result there is never more than a few megabytes in memory.
 """
 
@@ -54,7 +57,7 @@ def quantize_rows(matrix: NDArray[Any]) -> QuantizedMatrix:
     """
     values = np.empty(matrix.shape, np.int8)
     scales = np.empty(len(matrix), np.float32)
-    for rows in _slabs(matrix):
+    for rows in slabs(matrix):
         numbers = matrix[rows].astype(np.float32, copy=False)
         scales[rows] = _scales(np.abs(numbers).max(axis=1))
         np.rint(numbers * _inverse(scales[rows])[:, None], out=values[rows], casting="unsafe")
@@ -67,12 +70,12 @@ def quantize_columns(matrix: NDArray[Any]) -> QuantizedMatrix:
     Raises OverflowError where a number is not finite.
     """
     largest = np.zeros(matrix.shape[1], np.float32)
-    for rows in _slabs(matrix):
+    for rows in slabs(matrix):
         np.maximum(largest, np.abs(matrix[rows].astype(np.float32, copy=False)).max(axis=0), out=largest)
     scales = _scales(largest)
     inverse = _inverse(scales)
     values = np.empty(matrix.shape, np.int8)
-    for rows in _slabs(matrix):
+    for rows in slabs(matrix):
         np.rint(matrix[rows].astype(np.float32, copy=False) * inverse, out=values[rows], casting="unsafe")
     return QuantizedMatrix("int8", values, scales)
 
@@ -80,24 +83,28 @@ def quantize_columns(matrix: NDArray[Any]) -> QuantizedMatrix:
 def quantize_groups(matrix: NDArray[Any]) -> QuantizedMatrix:
     """A matrix [in, out] (any float type) in int4, each GROUP of an output's inputs with its own scale.
 
-    Raises ValueError where `in` is no multiple of GROUP, OverflowError where a number is not finite or a scale too
-    large for float16.
+    The scale is such that the group's number of largest size, whatever its sign, becomes -8; so it may be negative. A
+    number as large on the other side becomes 7. Raises ValueError where `in` is no multiple of GROUP, OverflowError
+    where a number is not finite or a scale too large for float16.
     """
     inputs, outputs = matrix.shape
     if inputs % GROUP:
         raise ValueError(f"{inputs} inputs are no multiple of {GROUP}")
     values = np.empty((inputs // 2, outputs), np.uint8)
     scales = np.empty((inputs // GROUP, outputs), np.float16)
-    for rows in _slabs(matrix, GROUP):
+    for rows in slabs(matrix, GROUP):
         groups = matrix[rows].astype(np.float32, copy=False).reshape(-1, GROUP, outputs)
-        largest = np.abs(groups).max(axis=1)
+        largest, smallest = groups.max(axis=1), groups.min(axis=1)
         with np.errstate(over="ignore"):
-            stored = (largest / 7).astype(np.float16)
+            stored = (np.where(largest > -smallest, largest, smallest) / -_INT4_OFFSET).astype(np.float16)
         if not np.isfinite(stored).all():
             raise OverflowError
-        inverse = _inverse(stored.astype(np.float32))
-        numbers = np.clip(np.rint(groups * inverse[:, None]), -_INT4_OFFSET, _INT4_OFFSET - 1)
-        nibbles = (numbers + _INT4_OFFSET).astype(np.uint8).reshape(-1, outputs)
+        # With the scale as it is stored, so that its own rounding is made good where it can be.
+        numbers = groups * _inverse(stored.astype(np.float32))[:, None]
+        np.rint(numbers, out=numbers)
+        np.clip(numbers, -_INT4_OFFSET, _INT4_OFFSET - 1, out=numbers)
+        numbers += _INT4_OFFSET
+        nibbles = numbers.astype(np.uint8).reshape(-1, outputs)
         values[rows.start // 2 : rows.stop // 2] = nibbles[::2] | nibbles[1::2] << 4
         scales[rows.start // GROUP : rows.stop // GROUP] = stored
     return QuantizedMatrix("int4", values, scales)
@@ -111,7 +118,7 @@ def dequantize(matrix: QuantizedMatrix) -> NDArray[np.float32]:
         np.multiply(matrix.values, scales, out=numbers)
         return numbers
     outputs = numbers.shape[1]
-    for rows in _slabs(numbers, GROUP):
+    for rows in slabs(numbers, GROUP):
         values = matrix.values[rows.start // 2 : rows.stop // 2]
         part = numbers[rows]
         part[::2] = values & 15
@@ -122,7 +129,7 @@ def dequantize(matrix: QuantizedMatrix) -> NDArray[np.float32]:
     return numbers
 
 
-def _slabs(matrix: NDArray[Any], multiple: int = 1) -> Iterator[slice]:
+def slabs(matrix: NDArray[Any], multiple: int = 1) -> Iterator[slice]:
     """Some rows after the other, a multiple of so many each time where the matrix has such a multiple."""
     step = max(1, _SLAB // (matrix.shape[1] * multiple)) * multiple
     for start in range(0, len(matrix), step):

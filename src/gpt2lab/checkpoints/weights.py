@@ -137,6 +137,19 @@ def raw_bytes(array: NDArray[Any]) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
+def release_pages(array: NDArray[Any]) -> None:
+    """Let the pages of the mapped file go that an array is a view of; nothing happens to other arrays.
+
+    They are read again when they are needed, so this is only for arrays that nobody has written to.
+    """
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    mapped = base.obj if isinstance(base, memoryview) else base
+    if isinstance(mapped, mmap.mmap):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
 def only_finite(checkpoint: Checkpoint) -> Checkpoint:
     """The same checkpoint; reading a tensor raises BadInput where one of its numbers is not finite."""
 

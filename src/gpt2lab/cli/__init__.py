@@ -14,6 +14,7 @@ from gpt2lab.cli.evaluating import evaluate_verb
 from gpt2lab.cli.finetuning import finetune_verb
 from gpt2lab.cli.generating import generate_verb
 from gpt2lab.cli.models import export_verb, import_verb, inspect_verb, verify_verb
+from gpt2lab.cli.quantizing import quantize_verb
 from gpt2lab.cli.scoring import score_verb
 from gpt2lab.cli.sweeping import sweep_verb
 from gpt2lab.cli.tokens import (
@@ -58,6 +59,7 @@ VERBS = {
     "finetune": Verb("a model + your own text -> a model in its style, full or LoRA", finetune_verb),
     "import": Verb("a GPT-2 from elsewhere, by name or file -> a model folder", import_verb),
     "export": Verb("a model -> Hugging Face, GGUF, CTranslate2, ONNX, llm.c", export_verb),
+    "quantize": Verb("a model -> the same with smaller weights, and what that costs", quantize_verb),
     "inspect": Verb("a model -> its shapes, norms, origin, suspicious tensors", inspect_verb),
     "verify": Verb("a model + recorded outputs of the real GPT-2 -> is it that model", verify_verb),
     "evaluate": Verb("a model + the paper's tasks, or your own -> scores with errors, a report", evaluate_verb),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gpt2lab.generate.engine import Engine
 
 LINES_OF_HISTORY = 1000
+_ONE_ONLY = ("n", "logprobs")
 HELP = """\
 What you type is added to the text as a new line, and the model goes on from there; an empty line lets it go on.
   /again           another continuation of the same, with the next seed
@@ -88,7 +89,7 @@ def _continuation(
     """Stream what follows the text; gives it, as far as it came before Ctrl-C."""
     context_length = engine.backend.config.context_length
     prompt, _ = fitted(conditioning_of(Request(text, options)), engine.tokenizer, context_length, options.max_tokens)
-    if len(engine.tokenizer.encode(prompt)) + options.max_tokens > context_length:
+    if len(engine.tokenizer.encode(prompt)) + min(options.max_tokens, context_length // 2) > context_length:
         # Of a text that has outgrown the context, the newest part: not so much that the window slides at once.
         whole = Conditioning("", text, keep="end")
         prompt, _ = fitted(whole, engine.tokenizer, context_length, options.max_tokens)
@@ -112,8 +113,10 @@ def _changed(options: SamplingOptions, command: str, value: str) -> SamplingOpti
         print(HELP)
     elif command == "options":
         for field in fields(options):
-            print(f"/{field.name.replace('_', '-')} {json.dumps(getattr(options, field.name), ensure_ascii=False)}")
-    elif name in ("n", "logprobs"):
+            if field.name not in _ONE_ONLY:
+                now = json.dumps(getattr(options, field.name), ensure_ascii=False)
+                print(f"/{field.name.replace('_', '-')} {now}")
+    elif name in _ONE_ONLY:
         raise BadOption(f"/{command}: a conversation has one continuation at a time.")
     elif not value:
         raise BadOption(f"/{command} is no command, or lacks its value; /help tells what there is.")

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
 from gpt2lab.base.errors import BadInput, BadOption, explain_full_disk
-from gpt2lab.base.files import sync_file
 from gpt2lab.base.progress import harmless, say
 
 if TYPE_CHECKING:
-    from gpt2lab.generate.engine import Completion, Engine, Generation
+    from gpt2lab.generate.engine import Engine, Generation
+    from gpt2lab.generate.opening import BackendName, WeightsName
     from gpt2lab.generate.options import SamplingOptions
     from gpt2lab.generate.prompts import Conditioning, Task
     from gpt2lab.generate.requests import Request
+    from gpt2lab.generate.submissions import Completion
 
 DELIMITER = "=" * 20
 WAIT_BEFORE_HINT_SECONDS = 1.0
@@ -114,10 +115,13 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
         engine = _opened(model, backend, weights, max_batch)
         job = _Job(engine, requests, conditioning_of, skip_broken)
         with _output(out) as handle:
-            if json:
-                job.write_json(handle, task)
-            else:
-                job.write_texts(handle, task, include_prompt, delimiter)
+            try:
+                if json:
+                    job.write_json(handle, task)
+                else:
+                    job.write_texts(handle, task, include_prompt, delimiter)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(job.words_of_interrupt()) from None
         job.tell()
         return _tell_speed(engine)
 
@@ -217,29 +221,31 @@ def _usable(
     """The requests that can be made; the first other one is raised, or all others are named and left out."""
     for request in requests:
         if isinstance(request, BadInput):
-            _pass_over(request, skip_broken)
+            _leave_out(request, skip_broken)
             continue
         try:
             conditioning_of(request)
         except BadInput as error:
-            _pass_over(BadInput(f"{request.place}: {error}" if request.place else str(error)), skip_broken)
+            if not request.place:
+                raise
+            _leave_out(BadInput(f"{request.place}: {error}"), skip_broken)
         else:
             yield request
 
 
-def _pass_over(problem: BadInput, skip_broken: bool) -> None:
+def _leave_out(problem: BadInput, skip_broken: bool) -> None:
     if not skip_broken:
-        raise problem
+        raise BadInput(f"{problem} Mend it, or pass --skip-broken to go on without it.") from None
     say(f"left out: {problem}")
 
 
-def _opened(model: str, backend: str, weights: str | None, max_batch: int | None) -> "Engine":
+def _opened(model: str, backend: "BackendName", weights: "WeightsName | None", max_batch: int | None) -> "Engine":
     from gpt2lab.generate.numba_start import start_numba_without_extensions
     from gpt2lab.generate.opening import open_engine
 
     if backend != "torch":
         start_numba_without_extensions()
-    return open_engine(model, backend=backend, weights=weights, max_batch=max_batch)  # type: ignore[arg-type]
+    return open_engine(model, backend=backend, weights=weights, max_batch=max_batch)
 
 
 class _Job:
@@ -268,12 +274,9 @@ class _Job:
                 for piece in pieces:
                     handle.write(shown(piece))
                     handle.flush()
-            except KeyboardInterrupt:
+            finally:  # on Ctrl-C, too
                 handle.write("\n")
                 handle.flush()
-                self._interrupted()
-            handle.write("\n")
-            handle.flush()
             self._count(generation.completions())
 
     def write_json(self, handle: IO[str], task: "Task | None") -> None:
@@ -283,7 +286,7 @@ class _Job:
                 completions = generation.completions()
             except KeyboardInterrupt:
                 self._write_objects(handle, request, [one for one in generation.completions() if one.tokens], task)
-                self._interrupted()
+                raise
             self._write_objects(handle, request, completions, task)
             self._count(completions)
 
@@ -303,23 +306,22 @@ class _Job:
     def _submitted(self, request: "Request") -> "Generation | None":
         from gpt2lab.generate.prompts import fitted
 
-        text, cut = fitted(
-            self._conditioning_of(request),
-            self._engine.tokenizer,
-            self._engine.backend.config.context_length,
-            request.options.max_tokens,
-        )
+        conditioning = self._conditioning_of(request)
+        context_length = self._engine.backend.config.context_length
+        text, cut = fitted(conditioning, self._engine.tokenizer, context_length, request.options.max_tokens)
         try:
             generation = self._engine.submit(text, request.options)
         except (BadInput, BadOption) as error:
             if not request.place:
                 raise
-            _pass_over(BadInput(f"{request.place}: {error}"), self._skip_broken)
+            _leave_out(BadInput(f"{request.place}: {error}"), self._skip_broken)
             return None
         self._cut += cut > 0
         self._too_long += generation.dropped_prompt_tokens > 0
         if not request.place and cut:
-            say(f"of the text {cut:,} characters were left out, so that the context holds the rest and the answer.")
+            part = "beginning" if conditioning.keep == "end" else "end"
+            kept = len(conditioning.body) - cut
+            say(f"the text is longer than fits the context: {kept:,} characters of it are seen, its {part} is not.")
         if not request.place and generation.dropped_prompt_tokens:
             dropped = generation.dropped_prompt_tokens
             say(f"the prompt is longer than the context: its first {dropped:,} tokens are not seen.")
@@ -329,16 +331,16 @@ class _Job:
         self._done += 1
         self._slid += any(completion.window_slides for completion in completions)
 
-    def _interrupted(self) -> None:
-        many = len(self._requests) > 1
-        done = f"interrupted: {self._done:,} of {len(self._requests):,} prompts were done." if many else ""
-        raise KeyboardInterrupt(done) from None
+    def words_of_interrupt(self) -> str:
+        """What to say on Ctrl-C; nothing special where there is but one prompt."""
+        of = len(self._requests)
+        return f"interrupted: {self._done:,} of {of:,} prompts were done." if of > 1 else ""
 
     def tell(self) -> None:
         """Say which prompts and texts were longer than the context."""
         if self._requests[0].place:
             if self._cut:
-                say(f"{self._cut:,} texts were cut, so that the context holds the rest and the answer.")
+                say(f"{self._cut:,} texts are longer than fits the context: only a part of each was seen.")
             if self._too_long:
                 say(f"{self._too_long:,} prompts are longer than the context: their beginnings were not seen.")
         if self._slid:
@@ -418,16 +420,15 @@ def _record(request: "Request", completion: "Completion", text_of: Callable[[lis
 
 def _tell_speed(engine: "Engine") -> None:
     did = engine.statistics
-    prefill = f"prefill {did.prefill_tokens:,} tokens in {did.prefill_seconds:.2f} s"
-    decode = f"decode {did.decode_tokens:,} tokens in {did.decode_seconds:.2f} s"
-    rates = [
-        f" ({tokens / seconds:,.1f} tokens/s)" if tokens else ""
-        for tokens, seconds in (
-            (did.prefill_tokens, did.prefill_seconds),
-            (did.decode_tokens, did.decode_seconds),
+    parts = [
+        f"{name} {tokens:,} tokens in {seconds:.2f} s ({tokens / seconds:,.1f} tokens/s)"
+        for name, tokens, seconds in (
+            ("prefill", did.prefill_tokens, did.prefill_seconds),
+            ("decode", did.decode_tokens, did.decode_seconds),
         )
+        if tokens
     ]
-    say(f"{prefill}{rates[0]}, {decode}{rates[1]}; {engine.backend.name}")
+    say(f"{', '.join(parts) or 'nothing to do'}; {engine.backend.name}")
 
 
 @contextmanager
@@ -438,11 +439,13 @@ def _output(out: Path | None) -> Iterator[IO[str]]:
             sys.stdout.reconfigure(errors="replace")  # a terminal that knows no UTF-8 is no reason to end
         yield sys.stdout
         return
+    from gpt2lab.base.files import sync_file
+
     part = out.with_name(f"{out.name}.part")
     with explain_full_disk(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with part.open("w", encoding="utf-8") as handle:
+            with part.open("w", encoding="utf-8", errors="replace") as handle:
                 yield handle
         except BaseException:
             if part.exists() and part.stat().st_size:

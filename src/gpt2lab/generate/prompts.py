@@ -90,11 +90,16 @@ def fitted(
     """
     if not conditioning.body:
         return conditioning.tail, 0
-    room = context_length - min(max_tokens, context_length // 2) - len(tokenizer.encode(conditioning.tail))
-    body = shortened(conditioning.body, tokenizer, max(0, room), conditioning.keep)
-    # Cut as far as nothing, its separator is not wanted either.
-    text = body + conditioning.tail if body else conditioning.tail.lstrip("\n")
-    return text, len(conditioning.body) - len(body)
+    most = context_length - min(max_tokens, context_length // 2)
+    room = most - len(tokenizer.encode(conditioning.tail))
+    while True:
+        body = shortened(conditioning.body, tokenizer, max(0, room), conditioning.keep)
+        # Cut as far as nothing, its separator is not wanted either.
+        text = body + conditioning.tail if body else conditioning.tail.lstrip("\n")
+        over = len(tokenizer.encode(text)) - most
+        if over <= 0 or not body:
+            return text, len(conditioning.body) - len(body)
+        room -= over  # where a text is cut, and joined again, its tokens may be others
 
 
 def shortened(text: str, tokenizer: ByteLevelBPE, tokens: int, keep: Literal["start", "end"]) -> str:

@@ -25,8 +25,8 @@ from gpt2lab.checkpoints.quantization import (
     quantize_groups,
     quantize_rows,
 )
-from gpt2lab.checkpoints.safetensors_files import map_safetensors, write_safetensors
-from gpt2lab.checkpoints.weights import TRANSPOSED, Checkpoint, StoredTensor
+from gpt2lab.checkpoints.safetensors_files import WHOLE_NUMBERS, map_safetensors, write_safetensors
+from gpt2lab.checkpoints.weights import TRANSPOSED, Checkpoint, StoredTensor, release_pages
 
 QUANTIZED_WEIGHTS = "quantized.safetensors"
 _SCALE = "_scale"
@@ -59,13 +59,10 @@ def quantized_tensors(file: Path) -> dict[str, StoredTensor]:
     if not file.is_file():
         raise BadInput(f"{file}: no such file, though config.json beside it says that the weights are quantized.")
     found = map_safetensors(file)
-    tensors = {name: tensor for name, tensor in found.items() if not name.endswith(_SCALE)}
-    for name in found.keys() - tensors.keys():
-        if name.removesuffix(_SCALE) not in tensors:
-            raise BadInput(f"{file}: {name} are the scales of a tensor that is missing.")
-    for name, values in tensors.items():
-        if values.dtype in ("I8", "U8"):
-            tensors[name] = _expanded(file, name, values, found.get(name + _SCALE))
+    tensors = dict(found)
+    for name, values in found.items():
+        if values.dtype in WHOLE_NUMBERS:
+            tensors[name] = _expanded(file, name, values, tensors.pop(name + _SCALE, None))
     return tensors
 
 
@@ -96,7 +93,7 @@ def _expanded(file: Path, name: str, values: StoredTensor, scales: StoredTensor 
 def write_quantized(
     path: Path, checkpoint: Checkpoint, weights: QuantizedType, provenance: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a folder of quantized weights, whole or not at all: no more than one tensor of them is in memory.
+    """Write a folder of quantized weights, whole or not at all: no more than one tensor is in memory.
 
     Raises BadInput for int4 where the width is no multiple of GROUP, and for numbers that are not finite or too large.
     """
@@ -132,13 +129,15 @@ def _quantized(where: Path, name: str, tensor: StoredTensor, weights: QuantizedT
     scales: list[NDArray[Any]] = []
 
     def read_values() -> NDArray[Any]:
+        array = tensor.read()
         try:
-            matrix = quantize(tensor.read())
+            matrix = quantize(array)
         except OverflowError:
             raise BadInput(
                 f"{where}: {name} holds numbers that are not finite, or too large for {weights}; `gpt2lab inspect`"
                 " shows where."
             ) from None
+        release_pages(array)
         scales.append(matrix.scales)
         return matrix.values
 

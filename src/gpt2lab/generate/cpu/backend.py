@@ -9,34 +9,46 @@ from numpy.typing import NDArray
 from gpt2lab.base.errors import BadOption
 from gpt2lab.checkpoints.weights import Checkpoint, without_padding
 from gpt2lab.generate.backend import Float32, Int32, LogitsOf
-from gpt2lab.generate.cpu.kernels import ACTIVATION_BLOCKS, BLOCK_TOKENS, ROWS_TOGETHER, LANES
+from gpt2lab.generate.cpu.kernels import ACTIVATION_BLOCKS, BLOCK_TOKENS, ROWS_TOGETHER
 from gpt2lab.generate.cpu.packing import WEIGHT_TYPES, PackedWeights, WeightType, pack, padded
 from gpt2lab.generate.cpu.step import SHAPE, forward
 from gpt2lab.generate.cpu.team import Team
+from gpt2lab.generate.cpu.vectors import LANES
 from gpt2lab.model.config import GPT2Config
 
 ROWS = 256
 """Tokens of one sequence that are read in one step, at most: their activations stay in a processor's cache."""
+WORTH_A_TEAM = 8_000_000
+"""Bytes of weights below which one thread makes a token sooner than several that have to be woken."""
 
 
 def cpu_backend(
     checkpoint: Checkpoint, weights: str | None = None, threads: int | None = None, activation_bits: int = 16
 ) -> "CpuBackend":
-    """Pack a checkpoint's weights (None: as they are stored) for `threads` threads (None: one a processor).
+    """Pack a checkpoint's weights (None: as they are stored) for `threads` threads.
 
-    Whole weights are multiplied by inputs rounded to 16 bits, which can't be told from float, or to 8 (int8 only),
-    which is up to twice as fast where many tokens are read at once. Raises BadOption for a type or a number of threads that can't be, BadInput for weights that are not finite.
+    None is one a processor, or a single one for a model so small that threads would mostly wait for each other.
+
+    int8 and int4 are multiplied by inputs rounded to 16 bits, which loses next to nothing, or to 8 (int8 only), which
+    is up to twice as fast where many tokens are read at once. Raises BadOption for a type or a number of threads that
+    can't be, BadInput for weights that are not finite.
     """
     checkpoint = without_padding(checkpoint)
     chosen = weights or stored_type(checkpoint)
     if chosen not in WEIGHT_TYPES:
         raise BadOption(f"--weights {chosen}: the types are {', '.join(WEIGHT_TYPES)}.")
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if threads is not None and threads < 1:
         raise BadOption(f"--threads {threads}: must be at least 1.")
     if activation_bits not in ACTIVATION_BLOCKS or (activation_bits == 8 and chosen != "int8"):
         raise BadOption(f"--activation-bits {activation_bits}: must be 16, or 8 with --weights int8.")
-    return CpuBackend(checkpoint.config, pack(checkpoint, chosen), chosen, threads or available, activation_bits)
+    packed = pack(checkpoint, chosen)
+    return CpuBackend(checkpoint.config, packed, chosen, threads or _threads_for(packed), activation_bits)
+
+
+def _threads_for(weights: PackedWeights) -> int:
+    if weights.bytes_a_token < WORTH_A_TEAM:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def stored_type(checkpoint: Checkpoint) -> WeightType:
@@ -114,8 +126,8 @@ class CpuBackend:
             if logits == "all":
                 wanted = np.arange(rows, dtype=np.int32)
             else:
-                wanted = np.arange(rows - 1, rows if logits == "last" and first + rows == total else rows - 1)
-                wanted = wanted.astype(np.int32)
+                last = logits == "last" and first + rows == total
+                wanted = np.arange(rows - 1, rows if last else rows - 1, dtype=np.int32)
             self._run(tokens, positions, np.zeros(rows, np.int32), table, wanted)
             if logits == "all":
                 every.append(self._logits[:rows, : self.config.vocab_size].copy())

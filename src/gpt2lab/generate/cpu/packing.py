@@ -1,17 +1,16 @@
 """A checkpoint's weights as the kernels read them: panels of 64 output columns, one after the other in memory.
 
 A thread that multiplies a row by a panel reads it from its first byte to its last, which is how memory is fastest.
-In a panel the 64 columns of one input lie side by side; of 8-bit and 4-bit numbers four inputs of a column lie together,
-as processors multiply and add two or four at once. Sizes that are no multiple
-of 64 are filled up with zeros.
+In a panel the 64 columns of one input lie side by side; of 8-bit and 4-bit numbers four inputs of a column lie
+together, as processors multiply and add two or four at once. What is no multiple of 64 is filled up with zeros.
 """
 
 import mmap
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import ml_dtypes
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +22,7 @@ from gpt2lab.checkpoints.quantization import (
     quantize_rows,
 )
 from gpt2lab.checkpoints.weights import Checkpoint, only_finite
+from gpt2lab.generate.cpu.compiled import compiled
 from gpt2lab.generate.cpu.kernels import BIAS, GROUP, PANEL
 from gpt2lab.generate.cpu.step import (
     FC_B,
@@ -46,6 +46,8 @@ from gpt2lab.generate.cpu.step import (
 
 WeightType = Literal["float32", "bfloat16", "int8", "int4"]
 WEIGHT_TYPES: tuple[WeightType, ...] = ("float32", "bfloat16", "int8", "int4")
+PACKING_THREADS = 2  # more would wait for the memory
+FOUR_BIASES = np.uint32(BIAS * 0x01010101)
 _ELEMENTS = {"float32": np.float32, "bfloat16": np.uint16, "int8": np.int8, "int4": np.uint8}
 
 
@@ -124,6 +126,7 @@ def pack(checkpoint: Checkpoint, weights: WeightType) -> PackedWeights:
         small.append(np.concatenate([vector, np.zeros(padded(len(vector)) - len(vector), np.float32)]))
         return at
 
+    matrices: list[tuple[str, NDArray[Any], NDArray[Any]]] = []
     weights_at = scales_at = 0
     for layer in range(config.n_layer):
         for name, gain, bias in _NORMS:
@@ -134,21 +137,24 @@ def pack(checkpoint: Checkpoint, weights: WeightType) -> PackedWeights:
             places[layer, [w, s]] = weights_at, scales_at
             places[layer, b] = parameter(f"h.{layer}.{name}.bias")
             size, scale_size = _elements(weights, *shape), _scales(weights, *shape)
-            _pack_matrix(
-                checkpoint,
-                f"h.{layer}.{name}.weight",
-                weights,
-                panels[weights_at : weights_at + size],
-                scales[scales_at : scales_at + scale_size],
-            )
+            parts = panels[weights_at : weights_at + size], scales[scales_at : scales_at + scale_size]
+            matrices.append((f"h.{layer}.{name}.weight", *parts))
             weights_at, scales_at = weights_at + size, scales_at + scale_size
     final_norm_at = parameter("ln_f.weight")
     parameter("ln_f.bias")
     positions_at = parameter("wpe.weight")
     zeros_at = sum(map(len, small))
     small.append(np.zeros(padded(vocabulary), np.float32))
-    embedding = _packed_rows(checkpoint, "wte.weight", weights)
-    head = embedding if config.tie_word_embeddings else _packed_rows(checkpoint, "lm_head.weight", weights)
+    of_rows: WeightType = "int8" if weights == "int4" else weights
+    embedding = _room(of_rows, d, vocabulary)
+    head = embedding if config.tie_word_embeddings else _room(of_rows, d, vocabulary)
+    tasks = [(checkpoint, "wte.weight", of_rows, embedding)]  # the largest first: it may take one thread all the time
+    if head is not embedding:
+        tasks.append((checkpoint, "lm_head.weight", of_rows, head))
+    tasks += [(checkpoint, name, weights, PackedMatrix(*room)) for name, *room in matrices]
+    with ThreadPoolExecutor(PACKING_THREADS) as pool:
+        for packed in [pool.submit(_pack_matrix, *task) for task in tasks]:
+            packed.result()
     return PackedWeights(
         PackedMatrix(panels, scales), head, embedding, np.concatenate(small), places, final_norm_at, positions_at,
         zeros_at,
@@ -165,26 +171,19 @@ def _scales(weights: WeightType, inputs: int, outputs: int) -> int:
     return padded(outputs)
 
 
-def _packed_rows(checkpoint: Checkpoint, name: str, weights: WeightType) -> PackedMatrix:
-    """An embedding or a head [rows, width]; of int4 folders its rows are int8."""
-    rows, width = checkpoint.tensors[name].shape
-    stored: WeightType = "int8" if weights == "int4" else weights
-    panels = np.zeros(_elements(stored, width, rows), _ELEMENTS[stored])
-    scales = np.zeros(_scales(stored, width, rows), np.float32)
-    _pack_matrix(checkpoint, name, stored, panels, scales)
-    return PackedMatrix(panels, scales)
+def _room(weights: WeightType, inputs: int, outputs: int) -> PackedMatrix:
+    panels = np.zeros(_elements(weights, inputs, outputs), _ELEMENTS[weights])
+    return PackedMatrix(panels, np.zeros(_scales(weights, inputs, outputs), np.float32))
 
 
-def _pack_matrix(
-    checkpoint: Checkpoint, name: str, weights: WeightType, panels: NDArray[Any], scales: NDArray[Any]
-) -> None:
+def _pack_matrix(checkpoint: Checkpoint, name: str, weights: WeightType, room: PackedMatrix) -> None:
     tensor = checkpoint.tensors[name]
     by_row = name in ("wte.weight", "lm_head.weight")
     if weights in ("int8", "int4"):
         quantized = tensor.quantized() if tensor.quantized is not None else None
         if quantized is None or quantized.type != weights:
             quantized = _quantized(checkpoint, name, weights, by_row)
-        _pack_quantized(quantized, by_row, panels, scales)
+        _pack_quantized(quantized, by_row, room)
         _forget_pages(quantized.values)
         return
     array = tensor.read()
@@ -194,7 +193,7 @@ def _pack_matrix(
         numbers = array.astype(np.float32, copy=False)
     else:
         numbers = array.astype(ml_dtypes.bfloat16, copy=False).view(np.uint16)
-    (_pack_rows if by_row else _pack_columns)(np.ascontiguousarray(numbers), panels)
+    (_pack_rows if by_row else _pack_columns)(np.ascontiguousarray(numbers), room.panels)
     _forget_pages(array)
 
 
@@ -213,16 +212,24 @@ def _quantized(checkpoint: Checkpoint, name: str, weights: WeightType, by_row: b
         _forget_pages(array)
 
 
-def _pack_quantized(matrix: QuantizedMatrix, by_row: bool, panels: NDArray[Any], scales: NDArray[Any]) -> None:
-    if matrix.type == "int8":
-        scales[: len(matrix.scales)] = matrix.scales
-        _pack_bytes(matrix.values if by_row else matrix.values.T, panels)
-    else:
+def _pack_quantized(matrix: QuantizedMatrix, by_row: bool, room: PackedMatrix) -> None:
+    panels, scales = room.panels, room.scales
+    if matrix.type == "int4":
         _pack_nibbles(matrix.values, panels)
         _pack_columns(matrix.scales.view(np.uint16), scales)
+        return
+    scales[: len(matrix.scales)] = matrix.scales
+    values, missing = matrix.values, -matrix.values.shape[1 if by_row else 0] % 4
+    if missing:
+        values = np.pad(values, ((0, 0), (0, missing)) if by_row else ((0, missing), (0, 0)))
+    fours = panels.view(np.uint32)
+    if by_row:
+        _pack_fours_of_rows(np.ascontiguousarray(values).view(np.uint32), fours)
+    else:
+        _pack_fours_of_columns(np.ascontiguousarray(values).view(np.uint8), fours)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _pack_columns(matrix, panels):  # type: ignore[no-untyped-def]
     """A matrix [inputs, outputs] to panels [outputs / 64, padded inputs, 64]."""
     inputs, outputs = matrix.shape
@@ -236,33 +243,53 @@ def _pack_columns(matrix, panels):  # type: ignore[no-untyped-def]
                 panels[at + column] = matrix[k, panel * PANEL + column]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _pack_rows(matrix, panels):  # type: ignore[no-untyped-def]
     """The same for a matrix [outputs, inputs]."""
-    outputs, inputs = matrix.shape
-    count = -(-outputs // PANEL)
-    size = len(panels) // count
-    for output in range(outputs):
-        at = output // PANEL * size + output % PANEL
-        for k in range(inputs):
-            panels[at + k * PANEL] = matrix[output, k]
-
-
-@numba.njit(cache=True, nogil=True)
-def _pack_bytes(matrix, panels):  # type: ignore[no-untyped-def]
-    """int8 [outputs, inputs] to panels [outputs / 64, padded inputs / 4, 64, 4], BIAS added."""
     outputs, inputs = matrix.shape
     count = -(-outputs // PANEL)
     size = len(panels) // count
     for panel in range(count):
         width = min(PANEL, outputs - panel * PANEL)
         for k in range(inputs):
-            at = panel * size + (k >> 2) * 4 * PANEL + (k & 3)
+            at = panel * size + k * PANEL
             for column in range(width):
-                panels[at + 4 * column] = matrix[panel * PANEL + column, k] ^ np.int8(-BIAS)
+                panels[at + column] = matrix[panel * PANEL + column, k]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
+def _pack_fours_of_columns(matrix, panels):  # type: ignore[no-untyped-def]
+    """Bytes [inputs, outputs] to panels [outputs / 64, padded inputs / 4, 64] of four bytes each, BIAS added to all."""
+    inputs, outputs = matrix.shape
+    count = -(-outputs // PANEL)
+    size = len(panels) // count
+    for panel in range(count):
+        first = panel * PANEL
+        width = min(PANEL, outputs - first)
+        for four in range(inputs // 4):
+            at, k = panel * size + four * PANEL, 4 * four
+            for column in range(width):
+                number = np.uint32(matrix[k, first + column]) | np.uint32(matrix[k + 1, first + column]) << np.uint32(8)
+                number |= np.uint32(matrix[k + 2, first + column]) << np.uint32(16)
+                number |= np.uint32(matrix[k + 3, first + column]) << np.uint32(24)
+                panels[at + column] = number ^ FOUR_BIASES
+
+
+@compiled
+def _pack_fours_of_rows(matrix, panels):  # type: ignore[no-untyped-def]
+    """The same for bytes [outputs, inputs], given as fours [outputs, inputs / 4]."""
+    outputs, fours = matrix.shape
+    count = -(-outputs // PANEL)
+    size = len(panels) // count
+    for panel in range(count):
+        width = min(PANEL, outputs - panel * PANEL)
+        for four in range(fours):
+            at = panel * size + four * PANEL
+            for column in range(width):
+                panels[at + column] = matrix[panel * PANEL + column, four] ^ FOUR_BIASES
+
+
+@compiled
 def _pack_nibbles(matrix, panels):  # type: ignore[no-untyped-def]
     """uint8 [inputs / 2, outputs] to panels [outputs / 64, padded inputs / 4, 64, 2]: inputs 0 and 2, then 1 and 3."""
     pairs, outputs = matrix.shape
@@ -280,9 +307,13 @@ def _pack_nibbles(matrix, panels):  # type: ignore[no-untyped-def]
 
 
 def _forget_pages(array: NDArray[Any]) -> None:
-    """Let go of the pages of a mapped file that were read for an array: they would count as this process's memory."""
+    """Let go of the pages of a mapped file that an array was read from: they would count as this process's memory."""
     base: Any = array
     while base is not None and not isinstance(base, mmap.mmap):
         base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
-    if base is not None and hasattr(base, "madvise"):
-        base.madvise(mmap.MADV_DONTNEED)
+    if base is None or not hasattr(base, "madvise"):
+        return
+    start = array.ctypes.data - np.frombuffer(base, np.uint8).ctypes.data
+    first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+    if start + array.nbytes > first:
+        base.madvise(mmap.MADV_DONTNEED, first, start + array.nbytes - first)

@@ -9,9 +9,9 @@ Legend: R rows, D model width, M width inside the MLP, P a width padded to whole
 
 import math
 
-import numba
 import numpy as np
 
+from gpt2lab.generate.cpu.compiled import compiled
 from gpt2lab.generate.cpu.kernels import (
     BIAS,
     BLOCK_TOKENS,
@@ -39,7 +39,6 @@ from gpt2lab.generate.cpu.kernels import (
     weighted_values_nx16,
     weighted_values_nx64,
 )
-from gpt2lab.generate.cpu.vectors import LANES
 
 # Places in the array `shape`.
 (N_LAYER, N_HEAD, N_EMBD, N_EMBD_P, N_INNER_P, N_QKV_P, N_VOCAB_P, HEAD_WIDTH, HEAD_WIDTH_P, POOL_BLOCKS, EXACT_GELU,
@@ -51,23 +50,23 @@ from gpt2lab.generate.cpu.vectors import LANES
  OUT_S, OUT_B, LAYER) = range(17)  # fmt: skip
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@compiled
 def _panel_size(weights, length):  # type: ignore[no-untyped-def]
     return length * PANEL // (2 if are_int4(weights) else 1)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@compiled
 def _panel_scales(weights, length):  # type: ignore[no-untyped-def]
     if are_int4(weights):
         return length // GROUP * PANEL
     return PANEL
 
 
-@numba.njit(cache=True, nogil=True)
-def _matmul(
+@compiled
+def _matmul(  # type: ignore[no-untyped-def]
     thread, threads, rows, weights, weights_at, scales, scales_at, bias, bias_at, inputs, inputs_at, length, rounded,
-    input_sums, input_scales, input_scales_stride, out, out_at, out_width, add, gelu,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+    sums, factors, factors_stride, out, out_at, out_width, add, gelu,
+):  # fmt: skip
     """Out [R, out_width] = inputs [R, length] x this thread's panels + bias (+ out, where `add`), with GELU or not."""
     if are_whole(weights):
         inputs_at = 0  # the rounded inputs have an array of their own
@@ -80,23 +79,23 @@ def _matmul(
         while row + 4 <= rows:
             for column in range(0, PANEL, COLUMNS_4):
                 tile_4(
-                    weights, w_at, scales, s_at, column, bias, b_at, inputs, inputs_at + row * length, length, rounded,
-                    input_sums, input_scales, row * input_scales_stride, input_scales_stride, length, out,
+                    weights, w_at, scales, s_at, column, bias, b_at, inputs, rounded, inputs_at + row * length, length,
+                    sums, factors, row * factors_stride, factors_stride, length, out,
                     o_at + row * out_width, out_width, add,
                 )  # fmt: skip
             row += 4
         if row + 2 <= rows:
             for column in range(0, PANEL, COLUMNS_2):
                 tile_2(
-                    weights, w_at, scales, s_at, column, bias, b_at, inputs, inputs_at + row * length, length, rounded,
-                    input_sums, input_scales, row * input_scales_stride, input_scales_stride, length, out,
+                    weights, w_at, scales, s_at, column, bias, b_at, inputs, rounded, inputs_at + row * length, length,
+                    sums, factors, row * factors_stride, factors_stride, length, out,
                     o_at + row * out_width, out_width, add,
                 )  # fmt: skip
             row += 2
         if row < rows:
             tile_1(
-                weights, w_at, scales, s_at, 0, bias, b_at, inputs, inputs_at + row * length, length, rounded, input_sums,
-                input_scales, row * input_scales_stride, input_scales_stride, length, out,
+                weights, w_at, scales, s_at, 0, bias, b_at, inputs, rounded, inputs_at + row * length, length, sums,
+                factors, row * factors_stride, factors_stride, length, out,
                 o_at + row * out_width, out_width, add,
             )  # fmt: skip
         if gelu:
@@ -104,14 +103,14 @@ def _matmul(
                 gelu_tanh(out, o_at + row * out_width, PANEL)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _exact_gelu(values, at, length):  # type: ignore[no-untyped-def]
     for place in range(at, at + length):
         x = values[place]
         values[place] = np.float32(0.5 * x * (1.0 + math.erf(x * 0.7071067811865476)))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _embed(row_at, token, position, shape, embedding, embedding_scales, parameters, work):  # type: ignore[no-untyped-def]
     """Write the sum of a token's and its position's embedding to `work` from `row_at` on."""
     width, padded = shape[N_EMBD], shape[N_EMBD_P]
@@ -128,7 +127,7 @@ def _embed(row_at, token, position, shape, embedding, embedding_scales, paramete
         work[row_at + k] = np.float32(0.0)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _attend(thread, threads, layer, shape, positions, table_of, tables, keys, values, work):  # type: ignore[no-untyped-def]
     """Store this thread's heads of the new keys and values in the cache, and attend to all that it holds."""
     heads, width, padded, blocks = shape[N_HEAD], shape[HEAD_WIDTH], shape[HEAD_WIDTH_P], shape[POOL_BLOCKS]
@@ -221,20 +220,18 @@ def _attend(thread, threads, layer, shape, positions, table_of, tables, keys, va
         row += count
 
 
-@numba.njit(cache=True, nogil=True)
-def _round_rows(thread, threads, rows, weights, work, at, length, rounded, sums, factors, factors_stride):  # type: ignore[no-untyped-def]
-    """Inputs [R, length] rounded for weights that want it, and a barrier's worth of work done."""
+@compiled
+def _round_rows(thread, threads, rows, work, at, length, rounded, sums, factors, factors_stride):  # type: ignore[no-untyped-def]
+    """Round the inputs [R, length] of this thread's rows, for weights of whole numbers."""
     for row in range(thread, rows, threads):
-        round_inputs(
-            work, at + row * length, length, rounded, row * length, sums, factors, row * factors_stride
-        )
+        round_inputs(work, at + row * length, length, rounded, row * length, sums, factors, row * factors_stride)
 
 
-@numba.njit(cache=True, nogil=True)
-def forward(
+@compiled
+def forward(  # type: ignore[no-untyped-def]
     thread, threads, state, shape, epsilon, layer_at, weights, scales, head, head_scales, embedding, embedding_scales,
     parameters, keys, values, tokens, positions, table_of, tables, wanted, work, rounded, sums, factors, logits,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Logits [W, vocabulary] of the rows `wanted`, and the new keys and values in the cache.
 
     Every thread of a team calls it with its own number. `tokens`, `positions` and `table_of` (the row of `tables` that
@@ -261,7 +258,7 @@ def forward(
                 work, y_at + row * padded,
             )  # fmt: skip
         if whole:
-            _round_rows(thread, threads, rows, weights, work, y_at, padded, rounded, sums, factors, factors_stride)
+            _round_rows(thread, threads, rows, work, y_at, padded, rounded, sums, factors, factors_stride)
         barrier(state, threads)
         _matmul(
             thread, threads, rows, weights, at[QKV_W], scales, at[QKV_S], parameters, at[QKV_B], work, y_at, padded,
@@ -271,7 +268,7 @@ def forward(
         _attend(thread, threads, layer, shape, positions, table_of, tables, keys, values, work)
         barrier(state, threads)
         if whole:
-            _round_rows(thread, threads, rows, weights, work, attended_at, padded, rounded, sums, factors, factors_stride)
+            _round_rows(thread, threads, rows, work, attended_at, padded, rounded, sums, factors, factors_stride)
             barrier(state, threads)
         _matmul(
             thread, threads, rows, weights, at[PROJ_W], scales, at[PROJ_S], parameters, at[PROJ_B], work, attended_at,
@@ -284,7 +281,7 @@ def forward(
                 work, y_at + row * padded,
             )  # fmt: skip
         if whole:
-            _round_rows(thread, threads, rows, weights, work, y_at, padded, rounded, sums, factors, factors_stride)
+            _round_rows(thread, threads, rows, work, y_at, padded, rounded, sums, factors, factors_stride)
         barrier(state, threads)
         _matmul(
             thread, threads, rows, weights, at[FC_W], scales, at[FC_S], parameters, at[FC_B], work, y_at, padded,
@@ -296,7 +293,7 @@ def forward(
                 if shape[EXACT_GELU]:
                     _exact_gelu(work, inner_at + row * inner, inner)
             if whole:
-                _round_rows(thread, threads, rows, weights, work, inner_at, inner, rounded, sums, factors, factors_stride)
+                _round_rows(thread, threads, rows, work, inner_at, inner, rounded, sums, factors, factors_stride)
             barrier(state, threads)
         _matmul(
             thread, threads, rows, weights, at[OUT_W], scales, at[OUT_S], parameters, at[OUT_B], work, inner_at, inner,
@@ -310,7 +307,7 @@ def forward(
             epsilon, work, y_at + number * padded,
         )  # fmt: skip
     if are_whole(head):
-        _round_rows(thread, threads, len(wanted), head, work, y_at, padded, rounded, sums, factors, factors_stride)
+        _round_rows(thread, threads, len(wanted), work, y_at, padded, rounded, sums, factors, factors_stride)
     barrier(state, threads)
     _matmul(
         thread, threads, len(wanted), head, 0, head_scales, 0, parameters, shape[ZEROS_AT], work, y_at, padded, rounded,

@@ -2,7 +2,10 @@
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
+from functools import partial
+from operator import call
 from typing import Any
 
 
@@ -22,18 +25,15 @@ class Team:
             self._work.append(queue.SimpleQueue())
             member = threading.Thread(target=_serve, args=(self._work[-1],), name="gpt2lab-cpu", daemon=True)
             member.start()
-        for number, work in enumerate(self._work, 1):
-            work.put((kernel, number, self.threads, *arguments))
-        kernel(0, self.threads, *arguments)
-
-    def close(self) -> None:
-        """Send the members home; the next `run` hires new ones."""
-        for work in self._work:
-            work.put(())
-        self._work = []
+        calls: list[Callable[[], None]] = [
+            partial(work.put, (kernel, number, self.threads, *arguments)) for number, work in enumerate(self._work, 1)
+        ]
+        calls.append(partial(kernel, 0, self.threads, *arguments))
+        # All in one call of C: Ctrl-C in between would leave members at a barrier that the caller never reaches.
+        deque(map(call, calls), maxlen=0)
 
 
 def _serve(work: "queue.SimpleQueue[tuple[Any, ...]]") -> None:
-    while task := work.get():
-        kernel, *arguments = task
+    while True:
+        kernel, *arguments = work.get()
         kernel(*arguments)

@@ -5,11 +5,14 @@ here each addition is spelled out, so the bits are the same everywhere. LLVM cut
 the machine has: one of AVX-512, two of AVX2, four of NEON.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 LANES = 16
 F32, I8, I16, I32, I64 = ir.FloatType(), ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
@@ -34,18 +37,25 @@ def int_constant(number: int) -> Value:
     return ir.Constant(INTS, [number] * LANES)
 
 
+@dataclass(frozen=True)
+class Array:
+    """A flat array that a kernel was called with."""
+
+    emit: "Emitter"
+    data: Value
+    element: Any
+    """Its type, one of numba's."""
+
+    def at(self, *terms: Value | tuple[Value, int]) -> Value:
+        """A pointer to the element at the sum of offsets; a pair is an offset times a constant."""
+        return self.emit.at(self.data, *terms)
+
+
 class Emitter:
-    """Writes the instructions of one kernel; `arguments` are those of its call, arrays and offsets in elements."""
+    """Writes the instructions of one kernel."""
 
-    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Sequence[Value]) -> None:
-        self._context, self.builder, self._signature, self._arguments = context, builder, signature, arguments
-
-    def array(self, number: int, at: Value | None = None) -> Value:
-        """A pointer to the data of the array that is argument `number`, or to its element `at`."""
-        array = self._context.make_array(self._signature.args[number])(
-            self._context, self.builder, self._arguments[number]
-        )
-        return array.data if at is None else self.builder.gep(array.data, [at])
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
 
     def offset(self, *terms: Value | tuple[Value, int]) -> Value:
         """The sum of offsets; a pair is an offset times a constant."""
@@ -59,18 +69,19 @@ class Emitter:
         """A pointer moved on by the sum of offsets."""
         return self.builder.gep(pointer, [self.offset(*terms)])
 
+    def number(self, pointer: Value, element: Any = F32) -> Value:
+        """The one element at a pointer, which may lie anywhere."""
+        return self.builder.load(self.builder.bitcast(pointer, element.as_pointer()), align=_bytes(element) // 2 or 1)
+
     def load(self, pointer: Value, element: Any = F32, lanes: int = LANES) -> Value:
         """The `lanes` elements from a pointer on."""
         size = 4 if element == F32 else element.width // 8
-        return self.builder.load(
-            self.builder.bitcast(pointer, ir.VectorType(element, lanes).as_pointer()), align=size
-        )
+        return self.builder.load(self.builder.bitcast(pointer, ir.VectorType(element, lanes).as_pointer()), align=size)
 
     def store(self, vector: Value, pointer: Value) -> None:
         """Write a vector from a pointer on."""
-        element = vector.type.element
-        size = 4 if element == F32 else element.width // 8
-        self.builder.store(vector, self.builder.bitcast(pointer, vector.type.as_pointer()), align=size)
+        place = self.builder.bitcast(pointer, vector.type.as_pointer())
+        self.builder.store(vector, place, align=_bytes(vector.type.element))
 
     def splat(self, scalar: Value, lanes: int = LANES) -> Value:
         """A scalar in all lanes."""
@@ -84,7 +95,7 @@ class Emitter:
         return self.builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), lanes)
 
     def fma(self, a: Value, b: Value, c: Value) -> Value:
-        """a * b + c, rounded once."""
+        """The product of a and b plus c, rounded once."""
         name = "llvm.fma.f32" if a.type == F32 else "llvm.fma.v16f32"
         return self.call(name, a, b, c)
 
@@ -100,6 +111,10 @@ class Emitter:
         """Each lane rounded to the nearest whole number, to the even one of two."""
         return self.call("llvm.rint.v16f32", a)
 
+    def smaller(self, a: Value, b: Value) -> Value:
+        """The smaller of two offsets."""
+        return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
+
     def larger(self, a: Value, b: Value) -> Value:
         """The larger of two numbers in each lane."""
         return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
@@ -109,9 +124,10 @@ class Emitter:
         kind = ir.FunctionType(arguments[0].type, [argument.type for argument in arguments])
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
 
-    def add(self, a: Value, b: Value) -> Value:
-        """a + b."""
-        return self.builder.fadd(a, b)
+    def call_nothing(self, name: str) -> None:
+        """A function of LLVM's or of the system's without arguments, whose result doesn't matter."""
+        kind = ir.FunctionType(ir.VoidType(), [])
+        self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [])
 
     def across(self, combine: Callable[[Value, Value], Value], vector: Value) -> Value:
         """All lanes combined to one scalar, halves first: lane i with lane i + 8, then i + 4, and so on."""
@@ -127,7 +143,7 @@ class Emitter:
         return self.builder.icmp_signed("<", lanes, self.splat(left))
 
     def exp(self, x: Value) -> Value:
-        """e**x of numbers up to 88, to 2 units in the last place; below -87 it is 0 (Cephes' expf, its polynomial)."""
+        """Powers e**x of numbers up to 88, to 2 units in the last place; 0 below -87. By Cephes' polynomial."""
         b = self.builder
         tiny = b.fcmp_ordered("<", x, constant(-87.0))
         x = b.select(tiny, constant(-87.0), x)
@@ -171,3 +187,44 @@ class Emitter:
         b.branch(head)
         b.position_at_end(after)
         return merged
+
+
+def _bytes(element: Any) -> int:
+    return 4 if element == F32 else int(element.width) // 8
+
+
+def kernel(returns: Any = types.void) -> Callable[[Callable[..., Value]], Any]:
+    """Make a function that numba's code can call of one that writes instructions.
+
+    That function is given an Emitter and then what the kernel is called with: arrays as Array, whole numbers as 64-bit
+    integers, others as 32-bit floats.
+    """
+
+    def decorate(write: Callable[..., Value]) -> Any:
+        def typed(_typing: Any, *given: Any) -> Any:
+            def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Value:
+                emit = Emitter(builder)
+                wrapped = [
+                    Array(emit, context.make_array(kind)(context, builder, value).data, kind.dtype)
+                    if isinstance(kind, types.Array)
+                    else value
+                    for kind, value in zip(signature.args, arguments, strict=True)
+                ]
+                result = write(emit, *wrapped)
+                return context.get_dummy_value() if returns is types.void else result
+
+            return returns(*map(_kind, given)), code
+
+        typed.__name__, typed.__doc__ = write.__name__, write.__doc__
+        named = inspect.signature(write)
+        typing = inspect.Parameter("_typing", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        typed.__signature__ = named.replace(parameters=[typing, *list(named.parameters.values())[1:]])  # type: ignore[attr-defined]
+        return intrinsic(typed)
+
+    return decorate
+
+
+def _kind(given: Any) -> Any:
+    if isinstance(given, types.Array):
+        return given
+    return types.float32 if isinstance(given, types.Float) else types.int64
