@@ -33,7 +33,10 @@ def networks():
                 made[seed].transformer.ln_f.bias += 0.7 * toward_the_end
         return made[seed]
 
-    return network
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # of so little work, sharing it takes longer than doing it
+    yield network
+    torch.set_num_threads(threads)
 
 
 def search(network, options, ends_in_stop=None):
