@@ -1,7 +1,8 @@
 """The backend for any device that PyTorch knows: a KV cache of blocks behind the network's own attention.
 
-On an accelerator all shapes are static: numbers of sequences, of new tokens and of blocks are padded to powers of two,
-so that each pair of them is compiled once. On the processor nothing is padded and nothing compiled.
+On an accelerator all shapes are static: numbers of sequences, of new tokens and of blocks are padded to one of a few
+sizes, eight shapes in all, which is as many as torch.compile makes of one function. On the processor nothing is padded
+and nothing compiled.
 
 Names of tensors end in their shape:
     B sequences   T new tokens of each   N blocks of a table   S places of a table (N * block_tokens)
@@ -21,7 +22,6 @@ from gpt2lab.model.gpt2 import GPT2
 
 BLOCK_TOKENS = 16
 MAX_BATCH = 32
-FEWEST_PREFILL_TOKENS = 16  # shorter prompts are padded to as many, where shapes are static
 
 
 class PagedCache:
@@ -43,7 +43,7 @@ class PagedCache:
 class TorchBackend:
     """A network on the device and in the precision that it has; see `Backend`.
 
-    `compiled` puts torch.compile around it, for accelerators: a minute at the start of each shape.
+    `compiled` puts torch.compile around it, for accelerators: some seconds at the first use of each shape.
     """
 
     block_tokens = BLOCK_TOKENS
@@ -93,8 +93,10 @@ class TorchBackend:
         (rows, length), blocks = tokens_BT.shape, tables_BN.shape[1]
         padded_rows, padded_length, padded_blocks = rows, length, blocks
         if self._static:
-            padded_rows, padded_blocks = _power_of_two(rows), _power_of_two(blocks)
-            padded_length = 1 if length == 1 else max(FEWEST_PREFILL_TOKENS, _power_of_two(length))
+            most = -(-self.config.context_length // BLOCK_TOKENS)
+            padded_rows = _first_that_holds(rows, 1, 8, MAX_BATCH)
+            padded_length = _first_that_holds(length, 1, 128, self.config.context_length)
+            padded_blocks = _first_that_holds(blocks, most // 4, most) if length == 1 else most
         tokens, positions = np.zeros((2, padded_rows, padded_length), np.int64)
         slots = np.full((padded_rows, padded_length), self._padding_slot)
         tables = np.zeros((padded_rows, padded_blocks), np.int64)
@@ -125,9 +127,8 @@ def _run(
     return network.hidden_at(tokens_BT, positions_BT, PagedCache(k_LSHK, v_LSHK, slots_BT, places_BS), mask_B1TS)
 
 
-def _power_of_two(count: int) -> int:
-    """The smallest power of two that is at least `count`."""
-    return 1 << (count - 1).bit_length()
+def _first_that_holds(count: int, *sizes: int) -> int:
+    return next(size for size in sizes if size >= count)
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
