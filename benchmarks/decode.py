@@ -85,10 +85,13 @@ class Contestant:
 
 HERE = Path(sys.executable)
 LLAMA_PYTHON, OPENVINO_PYTHON = LLAMA_CPP / "python", OPENVINO / "python"
+OURS_AS_PEERS = "gpt2lab int8, activations of 8 bits"
+"""Every peer with 8-bit weights rounds what they are multiplied by to 8 bits; we do so only if asked to."""
 OURS = (
     Contestant("gpt2lab float32", "gpt2lab", HERE, "float32", 32, {"weights": "float32"}),
     Contestant("gpt2lab bfloat16", "gpt2lab", HERE, "float32", 16, {"weights": "bfloat16"}),
     Contestant("gpt2lab int8", "gpt2lab", HERE, "int8", 8, {"weights": "int8"}),
+    Contestant(OURS_AS_PEERS, "gpt2lab", HERE, "int8", 8, {"weights": "int8", "activation_bits": 8}),
     Contestant("gpt2lab int4", "gpt2lab", HERE, "int4", 4.5, {"weights": "int4"}, head_bits=8),
 )
 PEERS = (
@@ -137,10 +140,12 @@ TASKS = ("one", "many", "prefill")
 COMPARED = {
     "int8_b1_vs_best_8bit_peer": ("gpt2lab int8", "one", 8, 15),
     "fp32_b1_vs_best_peer": ("gpt2lab float32", "one", 32, 32),
-    "int8_b8_vs_best_peer": ("gpt2lab int8", "many", 8, 32),
-    "int8_b8_vs_best_peer_any_bits": ("gpt2lab int8", "many", 0, 32),
-    "prefill_vs_best_peer": ("gpt2lab int8", "prefill", 8, 32),
-    "prefill_vs_best_peer_any_bits": ("gpt2lab int8", "prefill", 0, 32),
+    "int8_b8_vs_best_peer": (OURS_AS_PEERS, "many", 8, 32),
+    "int8_b8_vs_best_peer_any_bits": (OURS_AS_PEERS, "many", 0, 32),
+    "int8_b8_16_bit_activations_vs_best_peer": ("gpt2lab int8", "many", 8, 32),
+    "prefill_vs_best_peer": (OURS_AS_PEERS, "prefill", 8, 32),
+    "prefill_vs_best_peer_any_bits": (OURS_AS_PEERS, "prefill", 0, 32),
+    "prefill_16_bit_activations_vs_best_peer": ("gpt2lab int8", "prefill", 8, 32),
     "fp32_prefill_vs_best_peer": ("gpt2lab float32", "prefill", 32, 32),
 }
 """Figures that are ratios: which of ours, at what, against the fastest peer of at least and at most so many bits."""

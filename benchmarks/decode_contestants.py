@@ -71,12 +71,12 @@ def timed(generate: Generate, prompts: Prompts, new_tokens: int) -> dict[str, An
     }
 
 
-def gpt2lab(model: str, weights: str) -> tuple[Generate, tuple[str, ...]]:
+def gpt2lab(model: str, weights: str, activation_bits: int = 16) -> tuple[Generate, tuple[str, ...]]:
     """Ours: the engine over the cpu backend."""
     from gpt2lab.generate.opening import open_engine
     from gpt2lab.generate.options import SamplingOptions
 
-    engine = open_engine(model, backend="cpu", weights=weights)  # type: ignore[arg-type]
+    engine = open_engine(model, "cpu", weights, activation_bits=activation_bits)  # type: ignore[arg-type]
 
     def generate(prompts: Prompts, new_tokens: int) -> Arrivals:
         options = SamplingOptions(max_tokens=new_tokens, temperature=0, ignore_end_of_text=True)
