@@ -59,6 +59,8 @@ bench-train: $(VENV)/.ready-test  # NANOGPT=../nanoGPT adds it
 
 bench-speedrun: $(VENV)/.ready-test  # NANOGPT=../nanoGPT adds its seconds beside ours
 
+bench-decode: $(VENV)/.ready-decode $(VENV)-llama-cpp/.ready $(VENV)-openvino/.ready
+
 bench-evaluate: $(VENV)-lm-eval/.ready  # DATA=../shared/data: the folder with the evaluation sets
 
 clean:
@@ -83,11 +85,24 @@ $(VENV)/.ready-interop: $(VENV)/.ready-test $(VENV)-llama-cpp/.ready $(VENV)-lm-
 	@$(PIP) --editable '.[test,interop,ray,tf,onnx,ctranslate2,trackio,wandb]'
 	@touch $@
 
+$(VENV)/.ready-decode: $(VENV)/.ready-test
+	@$(PIP) --editable '.[test,ctranslate2]'
+	@touch $@
+
 $(VENV)/.ready-check: $(VENV)/.ready
 	@$(PIP) --editable '.[test,check]'
 	@touch $@
 
 # Peers, each in an environment of its own.
+# optimum-intel pins another transformers than ours, and brings a torchvision that does not fit the CPU's PyTorch.
+$(VENV)-openvino/.ready:
+	@echo "setting up $(VENV)-openvino (once)"
+	@test -x $(VENV)-openvino/bin/python || $(PYTHON) -m venv $(VENV)-openvino
+	@$(VENV)-openvino/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch
+	@$(VENV)-openvino/bin/python -m pip --disable-pip-version-check install --quiet 'torch==2.13.0' 'optimum-intel==2.2.0' 'openvino==2026.4.1' 'openvino-genai==2026.4.1.0' 'openvino-tokenizers==2026.4.1.0' 'nncf==3.4.0'
+	@$(VENV)-openvino/bin/python -m pip --disable-pip-version-check uninstall --quiet --yes torchvision
+	@touch $@
+
 $(VENV)-scrapy/.ready:
 	@echo "setting up $(VENV)-scrapy (once)"
 	@test -x $(VENV)-scrapy/bin/python || $(PYTHON) -m venv $(VENV)-scrapy

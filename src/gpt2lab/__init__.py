@@ -40,6 +40,8 @@ def open_engine(
     backend: "BackendName" = "auto",
     weights: "WeightsName | None" = None,
     *,
+    threads: int | None = None,
+    activation_bits: int = 16,
     max_batch: int | None = None,
 ) -> "Engine":
     """Open a model to generate with, many texts at once, at its best speed and, on the processor, without torch.
@@ -48,7 +50,7 @@ def open_engine(
     """
     from gpt2lab.generate.opening import open_engine
 
-    return open_engine(model, backend, weights, max_batch=max_batch)
+    return open_engine(model, backend, weights, threads=threads, activation_bits=activation_bits, max_batch=max_batch)
 
 
 def finetune(

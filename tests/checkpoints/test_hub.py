@@ -16,6 +16,7 @@ from gpt2lab.base.errors import BadInput, BadOption
 from gpt2lab.checkpoints.formats.hugging_face import write_hugging_face
 from gpt2lab.checkpoints.hub import as_path, fetch_model, hub_name
 from gpt2lab.checkpoints.opening import open_model
+from gpt2lab.checkpoints.quantizing import quantize_model
 from gpt2lab.checkpoints.weights import Checkpoint, StoredTensor, published_shapes
 from gpt2lab.model.config import GPT2Config
 
@@ -221,6 +222,15 @@ def test_shards_are_fetched_with_their_index(hub, cache, small_tokenizer, tmp_pa
     whole = made(small_tokenizer, tmp_path / "whole")
     hub.publish("someone/whole", whole, FIRST)
     np.testing.assert_array_equal(weights_of(open_model(MODEL)), weights_of(open_model("someone/whole")))
+
+
+def test_a_quantized_folder_is_fetched_and_opened_as_one(hub, cache, small_tokenizer, tmp_path):
+    made(small_tokenizer, tmp_path / "model")
+    quantize_model(tmp_path / "model", tmp_path / "small", "int8")
+    hub.publish(MODEL, {path.name: path.read_bytes() for path in (tmp_path / "small").iterdir()}, FIRST)
+    opened = open_model(MODEL)
+    np.testing.assert_array_equal(weights_of(opened), weights_of(open_model(tmp_path / "small")))
+    assert opened.tensors["wte.weight"].quantized is not None
 
 
 def test_an_older_model_of_pytorch_files_is_fetched_where_there_are_no_safetensors(hub, cache, files):

@@ -197,7 +197,8 @@ def plain_kept(logits, **options):
     return {n for n, probability in enumerate(probabilities) if probability}
 
 
-some_logits = st.lists(st.floats(-8, 8, width=32) | st.sampled_from([0.0, 1.0, 2.0]), min_size=1, max_size=24)
+# Often equal; and where they are not, float32 tells their probabilities apart.
+some_logits = st.lists(st.integers(-500, 500).map(lambda n: n / 64) | st.integers(0, 2), min_size=1, max_size=24)
 
 
 @given(
@@ -208,7 +209,7 @@ some_logits = st.lists(st.floats(-8, 8, width=32) | st.sampled_from([0.0, 1.0, 2
     st.floats(0.01, 0.99) | st.just(0.0),
     st.floats(0.01, 0.99) | st.just(1.0),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400, deadline=None, derandomize=True)
 def test_kept_tokens_are_those_of_the_plain_filters(logits, temperature, top_k, top_p, min_p, typical_p):
     options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "typical_p": typical_p}
 

@@ -17,7 +17,6 @@ from gpt2lab.base.progress import harmless, say
 
 if TYPE_CHECKING:
     from gpt2lab.generate.engine import Engine, Generation
-    from gpt2lab.generate.opening import BackendName, WeightsName
     from gpt2lab.generate.options import SamplingOptions
     from gpt2lab.generate.prompts import Conditioning, Task
     from gpt2lab.generate.requests import Request
@@ -60,6 +59,8 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
         json: bool = False,
         backend: Literal["auto", "cpu", "torch"] = "auto",
         weights: Literal["float32", "bfloat16", "int8", "int4"] | None = None,
+        activation_bits: Literal[16, 8] = 16,
+        threads: int | None = None,
         max_batch: int | None = None,
     ) -> None:
         """Continue a prompt, streaming to the terminal. Without one, or with an empty one, a document is begun.
@@ -81,6 +82,8 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
             json: print a JSON object for each text, one a line
             backend: torch, or cpu (numba); auto takes torch where there is an accelerator
             weights: type to hold the weights in; as they are stored unless given
+            activation_bits: what int8 weights are multiplied by; 8 bits read long prompts faster and lose a little
+            threads: threads of the cpu backend; one a processor unless given
             max_batch: most texts that run side by side
         """
         given = {
@@ -99,11 +102,22 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
         }
         _check_together({name for name, value in given.items() if value not in (None, False, 0)}, task)
         conditioning_of = _conditioning(task, like, examples)
+
+        def opened() -> "Engine":
+            from gpt2lab.generate.numba_start import start_numba_without_extensions
+            from gpt2lab.generate.opening import open_engine
+
+            if backend != "torch":
+                start_numba_without_extensions()
+            return open_engine(
+                model, backend, weights, threads=threads, activation_bits=activation_bits, max_batch=max_batch
+            )
+
         if interactive:
             from gpt2lab.cli.conversing import converse
 
             _check_text(prompt or "")
-            engine = _opened(model, backend, weights, max_batch)
+            engine = opened()
             converse(engine, options, prompt, conditioning_of)
             return _tell_speed(engine)
         if out is not None and out.is_dir():
@@ -112,7 +126,7 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
         requests = list(_usable(asked, conditioning_of, skip_broken))
         if not requests:
             raise BadInput(f"{prompts}: no prompts in it.")
-        engine = _opened(model, backend, weights, max_batch)
+        engine = opened()
         job = _Job(engine, requests, conditioning_of, skip_broken)
         with _output(out) as handle:
             try:
@@ -237,15 +251,6 @@ def _leave_out(problem: BadInput, skip_broken: bool) -> None:
     if not skip_broken:
         raise BadInput(f"{problem} Mend it, or pass --skip-broken to go on without it.") from None
     say(f"left out: {problem}")
-
-
-def _opened(model: str, backend: "BackendName", weights: "WeightsName | None", max_batch: int | None) -> "Engine":
-    from gpt2lab.generate.numba_start import start_numba_without_extensions
-    from gpt2lab.generate.opening import open_engine
-
-    if backend != "torch":
-        start_numba_without_extensions()
-    return open_engine(model, backend=backend, weights=weights, max_batch=max_batch)
 
 
 class _Job:

@@ -26,6 +26,7 @@ def open_engine(
     weights: WeightsName | None = None,
     *,
     threads: int | None = None,
+    activation_bits: int = 16,
     max_batch: int | None = None,
     cache_bytes: int | None = None,
     queue_limit: int = QUEUE_LIMIT,
@@ -33,7 +34,7 @@ def open_engine(
     """Open a model folder, another tool's file or a name on the hub (see `open_model`), to generate with it.
 
     `backend` auto is torch where there is an accelerator, and cpu elsewhere. `weights` is the precision in memory; None
-    takes what the model is stored in. `threads` are those of the cpu backend (None: one a processor); the other options
+    takes what the model is stored in. `threads` and `activation_bits` are those of `cpu_backend`; the other options
     are those of `Engine`. Raises BadInput for a model that can't be used, BadOption for options that do not go
     together.
     """
@@ -45,30 +46,30 @@ def open_engine(
     checkpoint = without_padding(open_model(source))
     tokenizer = checkpoint.required_tokenizer()
     if backend == "auto":
-        only_cpu = weights in ("int8", "int4") or threads is not None
+        only_cpu = weights in ("int8", "int4") or threads is not None or activation_bits != 16
         backend = "torch" if not only_cpu and _may_have_accelerator() and _has_accelerator() else "cpu"
     opened: Backend
     if backend == "torch":
-        opened, room = _torch_backend(checkpoint, weights, threads)
+        if threads is not None:
+            raise BadOption("--threads: those of the cpu backend; torch takes OMP_NUM_THREADS.")
+        if activation_bits != 16:
+            raise BadOption(f"--activation-bits {activation_bits}: of the cpu backend; torch does not round them.")
+        opened, room = _torch_backend(checkpoint, weights)
         cache_bytes = cache_bytes or room
     else:
         from gpt2lab.generate.cpu.backend import cpu_backend
 
-        opened = cpu_backend(checkpoint, weights, threads)
+        opened = cpu_backend(checkpoint, weights, threads, activation_bits)
     return Engine(opened, tokenizer, max_batch=max_batch, cache_bytes=cache_bytes, queue_limit=queue_limit)
 
 
-def _torch_backend(
-    checkpoint: Checkpoint, weights: WeightsName | None, threads: int | None
-) -> tuple[Backend, int | None]:
+def _torch_backend(checkpoint: Checkpoint, weights: WeightsName | None) -> tuple[Backend, int | None]:
     """The network on the accelerator, or on the processor where there is none; and the bytes its cache may take."""
     import torch
 
     from gpt2lab.checkpoints.torch_network import network_of
     from gpt2lab.generate.torch_backend import TorchBackend
 
-    if threads is not None:
-        raise BadOption("--threads: those of the cpu backend; torch takes OMP_NUM_THREADS.")
     if weights in ("int8", "int4"):
         raise BadOption(f"--weights {weights}: torch computes in float32 or bfloat16; --backend cpu has {weights}.")
     stored = {tensor.float_type for name, tensor in checkpoint.tensors.items() if name.endswith("c_fc.weight")}

@@ -1,4 +1,4 @@
-"""The cpu backend: the network's numbers, to the precision of its weights, and the same bits whatever is beside them."""
+"""The cpu backend: the numbers of the network with its weights as stored, and the same bits whatever is beside them."""
 
 import subprocess
 import sys
