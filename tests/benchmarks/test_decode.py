@@ -3,7 +3,18 @@ import sys
 from math import prod
 
 import pytest
-from benchmarks.decode import CONTESTANTS, OURS, PEERS, Sitting, Worker, best_peer, request, summarize, worker
+from benchmarks.decode import (
+    CONTESTANTS,
+    OURS,
+    OURS_AS_PEERS,
+    PEERS,
+    Sitting,
+    Worker,
+    best_peer,
+    request,
+    summarize,
+    worker,
+)
 
 from gpt2lab.checkpoints.model_folder import save_model_folder
 from gpt2lab.checkpoints.weights import published_shapes
@@ -31,15 +42,16 @@ def test_a_token_in_float32_reads_every_weight_but_the_positions():
 
 
 def test_a_ratio_against_an_absent_peer_is_missing():
-    figures = summarize(sitting_of({"gpt2lab int8": 200.0, "llama.cpp f32": 50.0}), None, [])
+    figures = summarize(sitting_of({"gpt2lab int8": 200.0, OURS_AS_PEERS: 300.0, "llama.cpp f32": 50.0}), None, [])
     assert "int8_b1_vs_best_8bit_peer" not in figures
-    assert figures["int8_b8_vs_best_peer"] == pytest.approx(4)
-    assert figures["prefill_vs_best_peer"] == pytest.approx(4)
+    assert figures["int8_b8_vs_best_peer"] == pytest.approx(6)
+    assert figures["int8_b8_16_bit_activations_vs_best_peer"] == pytest.approx(4)
+    assert figures["prefill_vs_best_peer"] == pytest.approx(6)
     assert figures["int8_b1_of_bandwidth"] == pytest.approx(200 * OURS_INT8.bytes_per_token(gpt2_size("117M")) / 40e9)
 
 
 def test_a_peer_of_fewer_bits_counts_only_where_any_do():
-    rates = {"gpt2lab int8": 200.0, "llama.cpp Q8_0": 100.0, "llama.cpp Q4_0": 400.0}
+    rates = {"gpt2lab int8": 200.0, OURS_AS_PEERS: 200.0, "llama.cpp Q8_0": 100.0, "llama.cpp Q4_0": 400.0}
     figures = summarize(sitting_of(rates), None, [])
     assert figures["int8_b1_vs_best_8bit_peer"] == pytest.approx(2)
     assert figures["int8_b8_vs_best_peer"] == pytest.approx(2)
