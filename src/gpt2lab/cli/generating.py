@@ -1,5 +1,6 @@
 """The verb that gets text out of a model: streamed, by the file, as JSON lines, for a task, or in conversation."""
 
+import gc
 import io
 import json
 import os
@@ -109,9 +110,12 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
 
             if backend != "torch":
                 start_numba_without_extensions()
-            return open_engine(
+            engine = open_engine(
                 model, backend, weights, threads=threads, activation_bits=activation_bits, max_batch=max_batch
             )
+            gc.freeze()
+            gc.enable()
+            return engine
 
         if interactive:
             from gpt2lab.cli.conversing import converse
