@@ -175,10 +175,11 @@ def test_a_search_in_a_tiny_vocabulary_finds_fewer_than_asked_for():
     assert [[choice.token for choice in found.choices] for found in beams.hypotheses] == [[0, 0, 0]]
 
 
-def test_no_tokens_asked_for_is_no_search():
-    beams = BeamSearch(SamplingOptions(max_tokens=0, beams=2), VOCAB, PROMPT, END_OF_TEXT)
+@pytest.mark.parametrize("n", [1, 2])
+def test_no_tokens_asked_for_is_no_search(n):
+    beams = BeamSearch(SamplingOptions(max_tokens=0, beams=2, n=n), VOCAB, PROMPT, END_OF_TEXT)
     assert beams.done
-    assert [(found.choices, found.finish_reason) for found in beams.hypotheses] == [((), "length")]
+    assert [(found.choices, found.finish_reason) for found in beams.hypotheses] == [((), "length")] * n
 
 
 def test_what_cannot_be_searched_is_told():

@@ -1,5 +1,7 @@
 """Generation: any prompt works, nothing is cut without being said, the same seed gives the same text."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import GPT2LMHeadModel
@@ -8,6 +10,7 @@ from gpt2lab.base.errors import BadInput
 from gpt2lab.checkpoints.model_folder import save_model_folder
 from gpt2lab.generate.language_model import LanguageModel
 from gpt2lab.generate.options import SamplingOptions
+from gpt2lab.model.gpt2 import GPT2
 
 
 @pytest.mark.parametrize("prompt", ["", "T", "The cat in the garden", "The cat in the garden sleeps. " * 40])
@@ -47,6 +50,15 @@ def test_the_slid_window_sees_the_newer_half(small_model):
 def test_the_same_seed_gives_the_same_text(small_model):
     texts = [small_model.generate("The", max_tokens=40, seed=seed).text for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_network_in_training_generates_without_dropout(small_model):
+    network = GPT2(replace(small_model.network.config, resid_pdrop=0.5, embd_pdrop=0.5))
+    network.load_state_dict(small_model.network.state_dict())
+    model = LanguageModel(network, small_model.tokenizer)
+    network.train()
+    assert model.generate("The", max_tokens=20, seed=1).text == small_model.generate("The", max_tokens=20, seed=1).text
+    assert all(module.training for module in network.modules())
 
 
 def test_text_ends_before_a_stop_string_wherever_token_borders_fall(small_model):

@@ -62,7 +62,7 @@ class BeamSearch:
         self.hypotheses: list[Hypothesis] = []
         """Those remembered, best first: at most as many as beams."""
         if options.max_tokens == 0:
-            self.live, self.hypotheses = [], [Hypothesis((), 0.0, "length")]
+            self.live, self.hypotheses = [], [Hypothesis((), 0.0, "length")] * options.n
 
     @property
     def done(self) -> bool:

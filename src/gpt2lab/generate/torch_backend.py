@@ -104,7 +104,14 @@ class TorchBackend:
         block_BT = np.take_along_axis(tables_BN, positions_BT // BLOCK_TOKENS, axis=1)
         slots[:rows, :length] = block_BT * BLOCK_TOKENS + positions_BT % BLOCK_TOKENS
         on_device = (torch.from_numpy(array).to(self.device) for array in (tokens, positions, slots, tables))
-        return self._run(self.network, self._k_LSHK, self._v_LSHK, *on_device)[:rows, :length]
+        is_training = self.network.training  # whoever trains a network and generates in between wants no dropout here
+        if is_training:
+            self.network.eval()
+        try:
+            return self._run(self.network, self._k_LSHK, self._v_LSHK, *on_device)[:rows, :length]
+        finally:
+            if is_training:
+                self.network.train()
 
     def _logits(self, hidden_D: Tensor) -> Float32:
         logits: Float32 = self.network.head(hidden_D).float().cpu().numpy()

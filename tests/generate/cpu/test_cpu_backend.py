@@ -1,5 +1,6 @@
 """The cpu backend: the numbers of the network with its weights as stored, and the same bits whatever is beside them."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from gpt2lab.base.errors import BadInput, BadOption
+from gpt2lab.checkpoints.model_folder import save_model_folder
 from gpt2lab.checkpoints.quantization import dequantize, quantize_columns, quantize_groups, quantize_rows
 from gpt2lab.checkpoints.torch_network import network_of
 from gpt2lab.checkpoints.weights import Checkpoint, StoredTensor
@@ -155,6 +157,67 @@ def test_weights_that_are_not_numbers_are_refused_by_name(checkpoint, weights):
         broken = replace(checkpoint, tensors={**checkpoint.tensors, name: StoredTensor.of(array)})
         with pytest.raises(BadInput, match=name):
             cpu_backend(broken, weights)
+
+
+@pytest.mark.parametrize(("weights", "bits"), [("float32", 16), ("int8", 16), ("int8", 8), ("int4", 16)])
+def test_sums_beyond_float32_never_become_ordinary_numbers(checkpoint, ids, weights, bits):
+    for name, factor in (("wte.weight", 1e24), ("wte.weight", 1e37), ("h.0.ln_2.weight", 3e38)):
+        large = checkpoint.tensors[name].read() * np.float32(factor)
+        assert np.isfinite(large).all()
+        made = replace(checkpoint, tensors={**checkpoint.tensors, name: StoredTensor.of(large)})
+        assert not np.isfinite(logits_of(cpu_backend(made, weights, 1, bits), ids)).any()
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_activations_far_from_zero_are_cut_off_by_gelu(checkpoint, ids, weights):
+    """Where x is below -10, GELU is 0 in float32, however large x."""
+    bias = checkpoint.tensors["h.0.mlp.c_fc.bias"].read().copy()
+    wanted = []
+    for value in (-1e3, -1e36):
+        bias[:100] = value
+        tensors = {**checkpoint.tensors, "h.0.mlp.c_fc.bias": StoredTensor.of(bias.copy())}
+        wanted.append(logits_of(cpu_backend(replace(checkpoint, tensors=tensors), weights, 1), ids))
+    assert np.array_equal(*wanted)
+
+
+def test_scales_that_are_not_numbers_are_refused_by_name(checkpoint):
+    name = "h.1.mlp.c_fc.weight"
+    matrix = quantize_columns(checkpoint.tensors[name].read())
+    matrix.scales[5] = np.inf
+    stored = StoredTensor(matrix.shape, "int8", lambda: dequantize(matrix), lambda: matrix)
+    broken = replace(checkpoint, tensors={**checkpoint.tensors, name: stored})
+    with pytest.raises(BadInput, match=name):
+        cpu_backend(broken, "int8")
+
+
+PRINT_LOGITS = """
+import sys
+from pathlib import Path
+from gpt2lab.checkpoints.opening import open_model
+from gpt2lab.generate.cpu.backend import cpu_backend
+from gpt2lab.generate.cpu.kernels import DOTS_OF_BYTES, WIDE_REGISTERS
+import numpy as np
+made = open_model(sys.argv[1])
+for weights, bits in (("int8", 8), ("int4", 16)):
+    backend = cpu_backend(made, weights, 1, bits)
+    backend.reserve(2)
+    print(backend.prefill(np.arange(30, dtype=np.int32), 0, np.array([1, 0], np.int32)).tobytes().hex())
+print(WIDE_REGISTERS or DOTS_OF_BYTES, file=sys.stderr)
+"""
+
+
+@pytest.mark.slow
+def test_the_oldest_processor_computes_the_same_bits(small_model, tmp_path):
+    """numba compiles for what it is told to; instructions that this leaves out must not be asked for."""
+    save_model_folder(tmp_path / "model", small_model.network, small_model.tokenizer, {})
+    command = [sys.executable, "-c", PRINT_LOGITS, str(tmp_path / "model")]
+    found = [
+        subprocess.run(command, env=os.environ | given, check=True, capture_output=True, text=True)
+        for given in ({}, {"NUMBA_CPU_NAME": "generic"})
+    ]
+    assert found[1].stderr == "False\n"
+    assert len(found[0].stdout) > 1000
+    assert found[0].stdout == found[1].stdout
 
 
 def test_what_can_not_be_is_said(checkpoint, small_tokenizer, tmp_path):

@@ -76,7 +76,6 @@ class CpuBackend:
         self._head_width = config.n_embd // config.n_head
         self._head_width_p = -(-self._head_width // LANES) * LANES
         self.block_bytes = 2 * 4 * config.n_layer * config.n_head * self._head_width_p * BLOCK_TOKENS
-        self._barrier = np.zeros(16, np.int64)
         self._shape = np.zeros(SHAPE, np.int64)
         self._lay_out()
         self.reserve(0)
@@ -150,7 +149,6 @@ class CpuBackend:
         weights = self.weights
         self._team.run(
             cast(Any, forward),
-            self._barrier,
             self._shape,
             np.float32(self.config.layer_norm_epsilon),
             weights.layer_at,

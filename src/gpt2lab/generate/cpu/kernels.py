@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba.core import config, types
+from numba.core.codegen import get_host_cpu_features
 
 from gpt2lab.generate.cpu.compiled import compiled
 from gpt2lab.generate.cpu.vectors import (
@@ -45,14 +46,19 @@ BLOCK_TOKENS = 16
 BIAS = 128
 """What is added to 8-bit weights in memory: the instruction that multiplies bytes wants them without a sign."""
 
-_FEATURES = (config.CPU_FEATURES or binding.get_host_cpu_features().flatten()).split(",")
+# What numba compiles for, which its environment variables can make less than the machine has.
+_FEATURES = (get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES).split(",")
 WIDE_REGISTERS = "+avx512f" in _FEATURES
 """Whether the machine has 32 vector registers of 16 lanes: tiles are cut so that their sums fit the registers."""
 DOTS_OF_BYTES = "+avx512vnni" in _FEATURES
 """Whether one instruction multiplies 64 bytes by 64 and adds them four and four."""
+WIDENS_FLOAT16 = "+f16c" in _FEATURES or platform.machine().lower() not in ("x86_64", "amd64")
+"""Whether an instruction makes float32 of float16; for others LLVM calls a function that may be in no library."""
 
 LOWEST = -3.0e38
 """The score of a token that is not seen."""
+SMALLEST_ROUNDED = 1e-30
+"""Inputs of which no one in a block is larger are rounded to 0: the inverse of their scale might be infinite."""
 PAIRS = ir.VectorType(I16, 2 * LANES)
 PRODUCTS = ir.VectorType(I32, 2 * LANES)
 
@@ -225,11 +231,10 @@ class _Tile:
             end = emit.offset(start, index(GROUP))
             whole = emit.loop(start, end, 4, [int_constant(0)] * count, four)
             number = b.udiv(start, index(GROUP))
-            halves = ir.VectorType(ir.HalfType(), LANES)
-            columns = []
-            for v in range(self.vectors):
-                stored = emit.load(emit.at(weight_scales, (number, PANEL), index(v * LANES)), I16)
-                columns.append(b.fpext(b.bitcast(stored, halves), FLOATS))
+            columns = [
+                self._widened(emit.load(emit.at(weight_scales, (number, PANEL), index(v * LANES)), I16))
+                for v in range(self.vectors)
+            ]
             block = b.udiv(start, index(ACTIVATION_BLOCKS[inputs.bits]))
             scales = [emit.splat(emit.number(emit.at(scale, block))) for scale in inputs.scales]
             return [
@@ -240,6 +245,16 @@ class _Tile:
             ]
 
         return emit.loop(index(0), self.length, GROUP, [constant(0.0)] * count, group)
+
+    def _widened(self, bits: Value) -> Value:
+        """Finite float16 numbers, given as their bits, as float32."""
+        b = self.emit.builder
+        if WIDENS_FLOAT16:
+            return b.fpext(b.bitcast(bits, ir.VectorType(ir.HalfType(), LANES)), FLOATS)
+        wide = b.zext(bits, INTS)
+        sign = b.shl(b.and_(wide, int_constant(0x8000)), int_constant(16))
+        small = b.shl(b.and_(wide, int_constant(0x7FFF)), int_constant(13))
+        return b.fmul(b.bitcast(b.or_(sign, small), FLOATS), constant(2.0**112))  # its exponents begin 112 higher
 
     def _dots_of_pairs(
         self, place: Value, even: list[Value], odd: list[Value], inputs: _WholeInputs, sums: Sequence[Value]
@@ -322,7 +337,10 @@ def layer_norm(
     out: Array,
     out_at: Value,
 ) -> None:
-    """Out = (inputs - mean) / sqrt(variance + epsilon) * gain + bias over `width` numbers; zeros up to `padded`."""
+    """Out = (inputs - mean) / sqrt(variance + epsilon) * gain + bias over `width` numbers; zeros up to `padded`.
+
+    NaN where the variance is beyond float32: a scale of 0 would make ordinary numbers of it.
+    """
     b, x = emit.builder, inputs.at(inputs_at)
     count = b.sitofp(width, F32)
 
@@ -339,7 +357,9 @@ def layer_norm(
 
     (total,) = emit.loop(index(0), padded, LANES, [constant(0.0)], add_square)
     variance = b.fdiv(emit.across(b.fadd, total), count)
-    scale = emit.splat(b.fdiv(ir.Constant(F32, 1.0), emit.sqrt(b.fadd(variance, epsilon))))
+    inverse = b.fdiv(ir.Constant(F32, 1.0), emit.sqrt(b.fadd(variance, epsilon)))
+    is_finite = b.fcmp_ordered("<", variance, ir.Constant(F32, float("inf")))
+    scale = emit.splat(b.select(is_finite, inverse, ir.Constant(F32, float("nan"))))
 
     def write(k: Value, _: Sequence[Value]) -> list[Value]:
         normal = b.fmul(b.fsub(emit.load(emit.at(x, k)), mean), scale)
@@ -364,23 +384,27 @@ def round_inputs(
 ) -> None:
     """Inputs as whole numbers of 16 or 8 bits, with a factor and the sum of the whole numbers for each block of them.
 
-    Of 16 bits, each four of them lie in the order 0, 2, 1, 3, in which weights are unpacked.
+    Of 16 bits, each four of them lie in the order 0, 2, 1, 3, in which weights are unpacked. A block that holds a NaN
+    or an infinity has such a factor, so that what is computed from it is no number either.
     """
     b, x, bits = emit.builder, inputs.at(inputs_at), out.element.bitwidth
     size, top = ACTIVATION_BLOCKS[bits], ir.Constant(F32, float(2 ** (bits - 1) - 1))
-    zero = ir.Constant(F32, 0.0)
+    zero, least = ir.Constant(F32, 0.0), ir.Constant(F32, SMALLEST_ROUNDED)
     order = [4 * (lane // 4) + (0, 2, 1, 3)[lane % 4] for lane in range(LANES)]
 
+    def larger(one: Value, other: Value) -> Value:  # by their bits, of which NaN has the largest
+        return b.select(b.icmp_signed(">", one, other), one, other)
+
     def find_largest(k: Value, found: Sequence[Value]) -> list[Value]:
-        return [emit.larger(emit.absolute(emit.load(emit.at(x, k))), found[0])]
+        return [larger(b.bitcast(emit.absolute(emit.load(emit.at(x, k))), INTS), found[0])]
 
     def block(start: Value, _: Sequence[Value]) -> list[Value]:
         end = emit.smaller(emit.offset(start, index(size)), length)
-        (most,) = emit.loop(start, end, LANES, [constant(0.0)], find_largest)
-        largest = emit.across(emit.larger, most)
+        (most,) = emit.loop(start, end, LANES, [int_constant(0)], find_largest)
+        largest = b.bitcast(emit.across(larger, most), F32)
         number = emit.offset(factors_at, b.udiv(start, index(size)))
         b.store(b.fdiv(largest, top), factors.at(number), align=4)
-        inverse = emit.splat(b.select(b.fcmp_ordered(">", largest, zero), b.fdiv(top, largest), zero))
+        inverse = emit.splat(b.select(b.fcmp_ordered(">", largest, least), b.fdiv(top, largest), zero))
 
         def write(k: Value, total: Sequence[Value]) -> list[Value]:
             whole = b.fptosi(emit.nearest(b.fmul(emit.load(emit.at(x, k)), inverse)), INTS)
@@ -405,8 +429,10 @@ def gelu_tanh(emit: Emitter, values: Array, at: Value, length: Value) -> None:
         x = emit.load(pointer)
         cubic = emit.fma(b.fmul(x, constant(0.044715)), b.fmul(x, x), x)
         power = b.fmul(cubic, constant(-2 * 0.7978845608028654))
-        power = b.select(b.fcmp_ordered(">", power, constant(80.0)), constant(80.0), power)
-        emit.store(b.fdiv(x, b.fadd(constant(1.0), emit.exp(power))), pointer)
+        far = b.fcmp_ordered(">", power, constant(80.0))  # x is below -8: -0 in float32
+        power = b.select(far, constant(80.0), power)
+        result = b.fdiv(x, b.fadd(constant(1.0), emit.exp(power)))
+        emit.store(b.select(far, constant(-0.0), result), pointer)
         return []
 
     emit.loop(index(0), length, LANES, [], body)

@@ -183,6 +183,8 @@ def _pack_matrix(checkpoint: Checkpoint, name: str, weights: WeightType, room: P
         quantized = tensor.quantized() if tensor.quantized is not None else None
         if quantized is None or quantized.type != weights:
             quantized = _quantized(checkpoint, name, weights, by_row)
+        elif not np.isfinite(quantized.scales).all():
+            raise BadInput(f"{checkpoint.where}: {name} has scales that are not finite; make the folder again.")
         _pack_quantized(quantized, by_row, room)
         _forget_pages(quantized.values)
         return
