@@ -43,6 +43,7 @@ def open_engine(
     threads: int | None = None,
     activation_bits: int = 16,
     max_batch: int | None = None,
+    cache_bytes: int | None = None,
 ) -> "Engine":
     """Open a model to generate with, many texts at once, at its best speed and, on the processor, without torch.
 
@@ -50,7 +51,15 @@ def open_engine(
     """
     from gpt2lab.generate.opening import open_engine
 
-    return open_engine(model, backend, weights, threads=threads, activation_bits=activation_bits, max_batch=max_batch)
+    return open_engine(
+        model,
+        backend,
+        weights,
+        threads=threads,
+        activation_bits=activation_bits,
+        max_batch=max_batch,
+        cache_bytes=cache_bytes,
+    )
 
 
 def finetune(

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -116,14 +117,14 @@ def test_a_broken_line_stops_before_anything_is_made_or_is_named_and_left_out(ge
 def test_tasks_give_their_sentences_and_a_file_gets_the_texts(generate, tmp_path):
     (tmp_path / "article.txt").write_text("The cat in the garden sleeps. " * 40)
     out, err = generate("--task", "summarize", "--file", tmp_path / "article.txt", "--max-tokens", 9)
-    assert "its end is not" in err
+    assert "the text is longer than fits the context: only its first" in err
     assert "TL;DR" not in out
     generate("--task", "answer", "Who?", "--file", tmp_path / "article.txt", "--out", tmp_path / "new" / "a.txt")
     assert (tmp_path / "new" / "a.txt").read_text().endswith("\n")
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.txt"]
     out, err = generate("The dog", "--like", tmp_path / "article.txt", "--max-tokens", 4)
     assert out.startswith("The dog")
-    assert "its beginning is not" in err
+    assert "the sample is longer than fits the context: only its last" in err
 
 
 @pytest.mark.parametrize(
@@ -144,6 +145,54 @@ def test_tasks_give_their_sentences_and_a_file_gets_the_texts(generate, tmp_path
 def test_options_that_mean_nothing_are_named(generate, arguments, words):
     with pytest.raises(BadOption, match=words):
         generate(*arguments.split())
+
+
+def test_only_an_ordinary_file_is_replaced_by_the_texts_and_a_link_leads_to_one(generate, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadOption, match="pipe: is no ordinary file"):
+        generate("x", "--out", tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "link").symlink_to(tmp_path / "texts")
+    (tmp_path / "texts").touch()
+    generate("x", "--max-tokens", 3, "--out", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "texts").read_text().startswith("x")
+
+
+def test_a_place_that_can_hold_no_file_is_named_as_it_was_given(generate, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BadOption, match=r"file/texts: can't be written there \(Not a directory\); name another"):
+        generate("x", "--out", tmp_path / "file" / "texts")
+
+
+def test_more_than_the_memory_or_the_cache_holds_waits_or_is_refused_with_the_number(generate):
+    out, _ = generate("The", "-n", 40, "--max-tokens", 20, "--cache-bytes", 200_000, "--no-include-prompt")
+    assert out.count("=" * 20) == 39
+    with pytest.raises(BadOption, match="raise --cache-bytes"):
+        generate("The", "--max-tokens", 60, "--cache-bytes", 20_000)
+    with pytest.raises(BadOption, match=r"--beams 5,000: they run side by side, and at most 32"):
+        generate("The", "--beams", 5000)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
+def test_memory_that_is_not_there_is_one_line():
+    limit = resource.RLIMIT_AS
+    script = (
+        "import resource, sys, numpy; from gpt2lab.cli import main, VERBS, Verb\n"
+        "def command(): numpy.zeros(2**40)\n"
+        "VERBS['links'] = Verb('', lambda: command); sys.argv[1:] = ['links']\n"
+        f"resource.setrlimit({limit}, (2**33, 2**33)); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: not enough memory (Unable to allocate 8.00 TiB")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_closed_standard_output_is_said(model_folder):
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, str(model_folder), "x", "--max-tokens", "2"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: standard output is closed; open it, or give --out.\n")
 
 
 def test_text_from_a_pipe_is_the_prompt_and_must_be_utf8(model_folder, engine):

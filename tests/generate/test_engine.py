@@ -394,6 +394,17 @@ def test_broken_logits_fail_their_own_request_only(new_engine, alone, monkeypatc
     assert engine.free_blocks == engine.blocks
 
 
+def test_a_cache_that_the_memory_does_not_hold_is_refused_with_its_size(backend, small_tokenizer, monkeypatch):
+    made = backend()
+
+    def no_memory(blocks):
+        raise MemoryError
+
+    monkeypatch.setattr(made, "reserve", no_memory)
+    with pytest.raises(BadOption, match=r"a cache for --max-batch 3 takes [\d.]+ MiB, more memory than there is"):
+        Engine(made, small_tokenizer, max_batch=3)
+
+
 @pytest.mark.parametrize("prompt", [[], [3, 4, 5], [6] * 90])
 def test_beams_give_the_same_texts_however_little_room_there_is(new_engine, prompt):
     """Also past the context, and beside others that come and go."""

@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all: written beside, flushed to disk, then renamed."""
 
+import errno
 import fcntl
 import glob
 import hashlib
@@ -24,6 +25,25 @@ def sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def explain_unwritable(path: Path) -> Iterator[None]:
+    """Turn a refusal to make `path` into a BadOption that names it, and not what would have stood beside it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        # mkdir says "File exists" of a file where a folder is needed.
+        reason = os.strerror(errno.ENOTDIR if error.errno == errno.EEXIST else error.errno or 0)
+        raise BadOption(f"{path}: can't be written there ({reason}); name another place.") from None
+
+
+def refuse_no_ordinary_file(path: Path) -> None:
+    """Raise BadOption for a device, pipe or socket, which a rename would replace by a file."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise BadOption(f"{path}: is no ordinary file, and would be replaced by one; name another file.")
 
 
 def _beside(path: Path, ending: str) -> Path:
@@ -58,14 +78,19 @@ def remove_partial_files(folder: Path) -> None:
 def whole_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """A file handle whose contents become `path` when the block ends well, and vanish when it raises.
 
-    Raises NoSpace when the disk fills up; an older file of that name is then untouched.
+    Raises NoSpace when the disk fills up; an older file of that name is then untouched. BadOption where there can be
+    no such file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with explain_unwritable(path):
+        refuse_no_ordinary_file(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
     _mend_after_kill(path)
     partial = _beside(path, PARTIAL)
     try:
         with explain_full_disk(path):
-            with partial.open(mode, encoding=None if "b" in mode else "utf-8") as handle:
+            with explain_unwritable(path):
+                opened = partial.open(mode, encoding=None if "b" in mode else "utf-8")
+            with opened as handle:
                 yield handle
                 handle.flush()
                 os.fsync(handle.fileno())
@@ -78,11 +103,13 @@ def whole_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A fresh folder that becomes `path` when the block ends well, replacing what was there; else it vanishes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with explain_unwritable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     _mend_after_kill(path)
     partial, replaced = _beside(path, PARTIAL), _beside(path, REPLACED)
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    with explain_full_disk(path), explain_unwritable(path):
+        partial.mkdir()
     try:
         with explain_full_disk(path):
             yield partial

@@ -160,6 +160,9 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(EXIT_PIPE_CLOSED)
+    except MemoryError as error:
+        say(f"error: not enough memory ({error or 'none is left'}); free some, or ask for less.")
+        sys.exit(EXIT_USER_ERROR)
     except OSError as error:
         if error.filename is None:
             raise

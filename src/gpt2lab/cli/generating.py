@@ -63,6 +63,7 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
         activation_bits: Literal[16, 8] = 16,
         threads: int | None = None,
         max_batch: int | None = None,
+        cache_bytes: int | None = None,
     ) -> None:
         """Continue a prompt, streaming to the terminal. Without one, or with an empty one, a document is begun.
 
@@ -85,7 +86,8 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
             weights: type to hold the weights in; as they are stored unless given
             activation_bits: what int8 weights are multiplied by; 8 bits read long prompts faster and lose a little
             threads: threads of the cpu backend; one a processor unless given
-            max_batch: most texts that run side by side
+            max_batch: most texts that run side by side; the others wait
+            cache_bytes: most bytes for what the texts under way remember; a quarter of the free memory unless given
         """
         given = {
             "the prompt": prompt,
@@ -111,7 +113,13 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
             if backend != "torch":
                 start_numba_without_extensions()
             engine = open_engine(
-                model, backend, weights, threads=threads, activation_bits=activation_bits, max_batch=max_batch
+                model,
+                backend,
+                weights,
+                threads=threads,
+                activation_bits=activation_bits,
+                max_batch=max_batch,
+                cache_bytes=cache_bytes,
             )
             gc.freeze()
             gc.enable()
@@ -124,8 +132,14 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
             engine = opened()
             converse(engine, options, prompt, conditioning_of)
             return _tell_speed(engine)
-        if out is not None and out.is_dir():
-            raise BadOption(f"--out {out}: a folder; name a file.")
+        if out is not None:
+            from gpt2lab.base.files import explain_unwritable, refuse_no_ordinary_file
+
+            with explain_unwritable(out):
+                if out.is_dir():
+                    raise BadOption(f"--out {out}: a folder; name a file.")
+                refuse_no_ordinary_file(out)
+            out = out.resolve() if out.is_symlink() else out  # /dev/stdout, too, may be a link to a file
         asked = _requests(prompt, file, prompts, options, task)
         requests = list(_usable(asked, conditioning_of, skip_broken))
         if not requests:
@@ -328,9 +342,9 @@ class _Job:
         self._cut += cut > 0
         self._too_long += generation.dropped_prompt_tokens > 0
         if not request.place and cut:
-            part = "beginning" if conditioning.keep == "end" else "end"
+            what, part = ("sample", "last") if conditioning.keep == "end" else ("text", "first")
             kept = len(conditioning.body) - cut
-            say(f"the text is longer than fits the context: {kept:,} characters of it are seen, its {part} is not.")
+            say(f"the {what} is longer than fits the context: only its {part} {kept:,} characters are seen.")
         if not request.place and generation.dropped_prompt_tokens:
             dropped = generation.dropped_prompt_tokens
             say(f"the prompt is longer than the context: its first {dropped:,} tokens are not seen.")
@@ -444,17 +458,21 @@ def _tell_speed(engine: "Engine") -> None:
 def _output(out: Path | None) -> Iterator[IO[str]]:
     """Standard output, or a file that is called `out` once all is there; what there is till then stays in OUT.part."""
     if out is None:
+        if sys.stdout is None:
+            raise BadOption("standard output is closed; open it, or give --out.")
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a terminal that knows no UTF-8 is no reason to end
         yield sys.stdout
         return
-    from gpt2lab.base.files import sync_file
+    from gpt2lab.base.files import explain_unwritable, sync_file
 
     part = out.with_name(f"{out.name}.part")
     with explain_full_disk(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
+        with explain_unwritable(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            opened = part.open("w", encoding="utf-8", errors="replace")
         try:
-            with part.open("w", encoding="utf-8", errors="replace") as handle:
+            with opened as handle:
                 yield handle
         except BaseException:
             if part.exists() and part.stat().st_size:

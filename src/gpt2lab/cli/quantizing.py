@@ -31,7 +31,7 @@ def quantize_verb() -> Callable[..., None]:
 
         Args:
             model: a model folder, a file of another format, or a name on the hub (gpt2, OWNER/NAME)
-            out: the model folder
+            out: folder for the new model; replaced where it is one that this verb made
             weights: int8 (a scale an output), int4 (a scale for 32 inputs of an output), bfloat16
             text: text files of your own: perplexity before and after
             data: a folder with WikiText-2, to measure on its test set

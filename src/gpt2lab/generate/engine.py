@@ -115,10 +115,15 @@ class _Handle(weakref.ref[Generation]):
 class Engine:
     """A backend, a tokenizer, and the continuations that run on them.
 
-    `max_batch` sequences run at once (as many as the backend takes, unless given); the cache takes at most
-    `cache_bytes`, by default what they need for a whole context each, but no more than a quarter of the memory that is
-    available. `queue_limit` submissions may wait. A backend serves one engine at a time: a second one takes its cache.
-    Raises BadOption for a cache that holds not one block.
+        `max_batch` sequences run at once (as many as the backend takes, unless given); the cache takes at most
+        `cache_bytes`, by default what they need for a whole context each, but no more than a quarter of the memory that is
+    <<<<<<< HEAD
+        available. `queue_limit` submissions may wait. A backend serves one engine at a time: a second one takes its cache.
+        Raises BadOption for a cache that holds not one block.
+    =======
+        available. `queue_limit` submissions may wait. Raises BadOption for a cache that holds not one block, or that the
+        memory does not hold.
+    >>>>>>> review-newcomer
     """
 
     def __init__(
@@ -155,7 +160,13 @@ class Engine:
                 f" {backend.block_bytes:,} bytes."
             )
         self._blocks = KVBlocks(blocks, backend.block_tokens)
-        backend.reserve(blocks)
+        try:
+            backend.reserve(blocks)
+        except MemoryError:
+            raise BadOption(
+                f"a cache for --max-batch {self.max_batch:,} takes {blocks * backend.block_bytes / 2**20:,.1f} MiB,"
+                " more memory than there is: make it smaller with --max-batch or --cache-bytes."
+            ) from None
         self._numbers = itertools.count()
         self._arriving: deque[Submission] = deque()
         self._waiting: list[Submission] = []
@@ -581,6 +592,10 @@ class Engine:
 
     def _check_fits(self, prompt_tokens: int, options: SamplingOptions) -> None:
         """Raise BadOption for what could not run even if it were alone."""
+        if options.beams > self.max_batch:
+            raise BadOption(
+                f"--beams {options.beams:,}: they run side by side, and at most {self.max_batch:,} sequences do."
+            )
         most = min(self.backend.config.context_length, max(prompt_tokens, prompt_tokens + options.max_tokens - 1))
         needed = ceil(most / self._blocks.block_tokens) * max(1, options.beams)
         if needed > self._blocks.count:
@@ -589,10 +604,6 @@ class Engine:
                 f"{prompt_tokens:,} tokens of prompt and --max-tokens {options.max_tokens:,} need"
                 f" {needed * size:,.1f} MiB of cache, which holds {self._blocks.count * size:,.1f} MiB: ask for fewer,"
                 " or raise --cache-bytes."
-            )
-        if options.beams > self.max_batch:
-            raise BadOption(
-                f"--beams {options.beams:,}: they run side by side, and at most {self.max_batch:,} sequences do."
             )
 
 

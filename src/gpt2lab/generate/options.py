@@ -48,7 +48,7 @@ class SamplingOptions:
     min_tokens: int = 0
     """Add at least this many tokens: the end-of-text token is not chosen before. (A stop string ends all the same.)"""
     ignore_end_of_text: bool = False
-    """Go on to `max_tokens`: the end-of-text token is never chosen."""
+    """Go on to --max-tokens: the end-of-text token is never chosen."""
     n: int = 1
     """How many continuations; the i-th one's random numbers depend on the seed and i alone."""
     best_of: int = 0

@@ -189,7 +189,9 @@ def checked_best(logits_V: Float32) -> np.float32:
     """The greatest logit. Raises BadInput where one is not finite."""
     best: np.float32 = logits_V.max()  # both are NaN where one logit is
     if not (math.isfinite(best) and math.isfinite(logits_V.min())):
-        raise BadInput("the model gives logits that are not numbers: its weights are broken.")
+        raise BadInput(
+            "the model gives logits that are not numbers: its weights are broken; `gpt2lab inspect` shows where."
+        )
     return best
 
 

@@ -112,7 +112,7 @@ def quality_text(found: QuantizedWithQuality) -> str:
     ]
     if not errors:
         return "\n".join([*lines, "No matrix changed: they were of this type before."])
-    lines.append(text_table([["tensor", "type", "largest error", "RMS error of RMS"], *errors], left=(0, 1)))
+    lines.append(text_table([["tensor", "type", "largest error", "RMS error / RMS"], *errors], left=(0, 1)))
     return "\n".join(lines)
 
 
