@@ -78,19 +78,14 @@ def remove_partial_files(folder: Path) -> None:
 def whole_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """A file handle whose contents become `path` when the block ends well, and vanish when it raises.
 
-    Raises NoSpace when the disk fills up; an older file of that name is then untouched. BadOption where there can be
-    no such file.
+    Raises NoSpace when the disk fills up; an older file of that name is then untouched.
     """
-    with explain_unwritable(path):
-        refuse_no_ordinary_file(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     _mend_after_kill(path)
     partial = _beside(path, PARTIAL)
     try:
         with explain_full_disk(path):
-            with explain_unwritable(path):
-                opened = partial.open(mode, encoding=None if "b" in mode else "utf-8")
-            with opened as handle:
+            with partial.open(mode, encoding=None if "b" in mode else "utf-8") as handle:
                 yield handle
                 handle.flush()
                 os.fsync(handle.fileno())
@@ -103,13 +98,11 @@ def whole_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A fresh folder that becomes `path` when the block ends well, replacing what was there; else it vanishes."""
-    with explain_unwritable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     _mend_after_kill(path)
     partial, replaced = _beside(path, PARTIAL), _beside(path, REPLACED)
     shutil.rmtree(partial, ignore_errors=True)
-    with explain_full_disk(path), explain_unwritable(path):
-        partial.mkdir()
+    partial.mkdir()
     try:
         with explain_full_disk(path):
             yield partial

@@ -117,13 +117,8 @@ class Engine:
 
         `max_batch` sequences run at once (as many as the backend takes, unless given); the cache takes at most
         `cache_bytes`, by default what they need for a whole context each, but no more than a quarter of the memory that is
-    <<<<<<< HEAD
-        available. `queue_limit` submissions may wait. A backend serves one engine at a time: a second one takes its cache.
-        Raises BadOption for a cache that holds not one block.
-    =======
-        available. `queue_limit` submissions may wait. Raises BadOption for a cache that holds not one block, or that the
-        memory does not hold.
-    >>>>>>> review-newcomer
+    available. `queue_limit` submissions may wait. A backend serves one engine at a time: a second one takes its cache.
+    Raises BadOption for a cache that holds not one block, or that the memory does not hold.
     """
 
     def __init__(
