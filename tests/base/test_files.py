@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import os
 import shutil
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2lab.base.errors import BadInput, BadOption, NoSpace, UserError, explain_full_disk
+from gpt2lab.base.errors import BadInput, NoSpace, UserError, explain_full_disk
 from gpt2lab.base.files import read_json, sha256_of, whole_file, whole_folder, write_json
 
 
@@ -64,21 +63,6 @@ def test_a_block_that_raises_leaves_no_new_file(tmp_path):
     with pytest.raises(Interrupted):
         write_half_a_file(tmp_path / "file.bin")
     assert names_in(tmp_path) == []
-
-
-def test_a_pipe_or_device_is_not_replaced_by_a_file(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(BadOption, match="pipe: is no ordinary file"), whole_file(tmp_path / "pipe"):
-        pass
-    assert (tmp_path / "pipe").is_fifo()
-
-
-@pytest.mark.parametrize("whole", [whole_file, whole_folder])
-def test_where_nothing_can_be_made_the_place_is_named_as_the_user_knows_it(tmp_path, whole):
-    (tmp_path / "file").touch()
-    for place, reason in (("file/new", "Not a directory"), ("n" * 300, "File name too long")):
-        with pytest.raises(BadOption, match=rf"{place}: can't be written there \({reason}\)"), whole(tmp_path / place):
-            pass
 
 
 def test_a_killed_writer_leaves_the_old_file_as_it_was(tmp_path):

@@ -209,7 +209,7 @@ def test_ctrl_c_ends_the_stream_with_the_text_so_far(model_folder, engine):
         begun = process.stdout.read(200)
         process.send_signal(signal.SIGINT)
         rest, err = process.communicate(timeout=20)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert err == b"interrupted.\n"
     out = (begun + rest).decode()
     assert out.endswith("\n")
@@ -225,7 +225,7 @@ def test_ctrl_c_among_json_lines_gives_the_text_so_far_marked_and_says_how_many_
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         rest, err = process.communicate(timeout=20)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert json.loads(first)["finish_reason"] == "length"
     assert json.loads(rest)["finish_reason"] == "cancelled"
     assert err == b"interrupted: 1 of 2 prompts were done.\n"

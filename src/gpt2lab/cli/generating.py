@@ -308,7 +308,7 @@ class _Job:
             try:
                 completions = generation.completions()
             except KeyboardInterrupt:
-                self._write_objects(handle, request, [one for one in generation.completions() if one.tokens], task)
+                self._write_objects(handle, request, [one for one in generation.so_far() if one.tokens], task)
                 raise
             self._write_objects(handle, request, completions, task)
             self._count(completions)

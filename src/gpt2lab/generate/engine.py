@@ -100,6 +100,10 @@ class Generation:
             raise submission.error
         return submission.completions()
 
+    def so_far(self) -> list[Completion]:
+        """What there is of all texts, ended or not; to be asked for after `cancel`, or an interrupt."""
+        return self._submission.completions()
+
     def cancel(self) -> None:
         """End it now; what it held is free for others, and its texts are what they are."""
         if self._submission.unfinished:
@@ -115,8 +119,8 @@ class _Handle(weakref.ref[Generation]):
 class Engine:
     """A backend, a tokenizer, and the continuations that run on them.
 
-        `max_batch` sequences run at once (as many as the backend takes, unless given); the cache takes at most
-        `cache_bytes`, by default what they need for a whole context each, but no more than a quarter of the memory that is
+    `max_batch` sequences run at once (as many as the backend takes, unless given); the cache takes at most
+    `cache_bytes`, by default what they need for a whole context each, but no more than a quarter of the memory that is
     available. `queue_limit` submissions may wait. A backend serves one engine at a time: a second one takes its cache.
     Raises BadOption for a cache that holds not one block, or that the memory does not hold.
     """
