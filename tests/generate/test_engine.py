@@ -21,6 +21,7 @@ from gpt2lab.generate.engine import PREFILL_CHUNK, Engine, Generation, QueueFull
 from gpt2lab.generate.opening import open_engine
 from gpt2lab.generate.options import SamplingOptions
 from gpt2lab.generate.sampling import Sampler
+from gpt2lab.generate.text_stream import TextStream
 from gpt2lab.generate.torch_backend import BLOCK_TOKENS, TorchBackend
 from gpt2lab.model.config import GPT2Config
 from gpt2lab.model.gpt2 import GPT2
@@ -233,6 +234,38 @@ def test_an_interrupt_at_any_moment_loses_nothing_of_others(new_engine):
         signal.setitimer(signal.ITIMER_REAL, *timer)  # what limits the time of a test
     assert interrupted > 20
     assert cut_off < interrupted / 2
+
+
+@pytest.mark.parametrize("place", ["choose", "push", "_say", "_leave"])
+@pytest.mark.parametrize("logprobs", [None, 1])
+def test_what_an_interrupt_cuts_off_can_be_had_by_its_user(new_engine, monkeypatch, place, logprobs):
+    """Whatever of choosing a token the interrupt struck, text, tokens and log-probabilities are of one length."""
+    options = SamplingOptions(max_tokens=9, seed=1, logprobs=logprobs, ignore_end_of_text=True)
+    whole = new_engine().submit("The", options).completions()[0]
+    engine, calls = new_engine(), 0
+    owner = next(one for one in (Engine, Sampler, TextStream) if hasattr(one, place))
+    real = getattr(owner, place)
+
+    def interrupted(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == (1 if place == "_leave" else 6):
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(owner, place, interrupted)
+    generation = engine.submit("The", options)
+    with pytest.raises(KeyboardInterrupt):
+        generation.completions()
+    (found,) = generation.completions()
+    assert found.token_ids == whole.token_ids[: found.tokens]
+    assert found.tokens >= 5
+    stream = TextStream(engine.tokenizer.token_bytes, ())
+    pieces = [stream.push(token) for token in found.token_ids]
+    assert found.text == "".join(pieces) + ("" if found.finish_reason == "cancelled" else stream.finish())
+    if logprobs:
+        assert found.logprobs == whole.logprobs[: found.tokens]
+    assert engine.free_blocks == engine.blocks
 
 
 def test_first_come_first_served(new_engine):

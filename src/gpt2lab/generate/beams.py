@@ -80,7 +80,10 @@ class BeamSearch:
         it is asked only where there are stop strings. Gives for each beam that is live now the place, among those live
         before, of the beam it continues. Raises BadInput for logits that are not finite.
         """
-        before, self.live, parents = self.live, [], []
+        before = self.live  # replaced at the end, so that an interrupt leaves either these or the next ones
+        live: list[Beam] = []
+        parents: list[int] = []
+        hypotheses = [*self.hypotheses]
         continuations = [
             (-score, parent, token)
             for parent, beam in enumerate(before)
@@ -91,17 +94,17 @@ class BeamSearch:
         for rank, (loss, parent, token) in enumerate(sorted(continuations)[: 2 * width]):
             choices = before[parent].choices
             ended = self._end(choices, token, ends_in_stop)
-            if len(self.live) == width if not ended else rank >= width:
+            if len(live) == width if not ended else rank >= width:
                 continue
             if ended != "end_of_text":
                 choices = (*choices, self._choice(logits_BV[parent], token))
             if ended:
-                self.hypotheses.append(Hypothesis(choices, self._normalized(-loss), ended))
+                hypotheses.append(Hypothesis(choices, self._normalized(-loss), ended))
             else:
                 history = before[parent].history
-                self.live.append(Beam(choices, -loss, history.followed_by(token) if by_history else history))
+                live.append(Beam(choices, -loss, history.followed_by(token) if by_history else history))
                 parents.append(parent)
-        self.hypotheses = sorted(self.hypotheses, key=lambda found: -found.score)[:width]
+        self.live, self.hypotheses = live, sorted(hypotheses, key=lambda found: -found.score)[:width]
         return parents
 
     def _normalized(self, score: float) -> float:

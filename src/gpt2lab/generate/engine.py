@@ -294,7 +294,10 @@ class Engine:
     def _mend(self) -> None:
         """Empty the cache, and make all that have not ended wait to be read again; the same tokens will follow."""
         if (broken := self._committing) is not None and broken.unfinished and broken.error is None:
-            broken.error = UserError("the text was cut off: its next token was being chosen at an interrupt.")
+            if broken.cancelled:  # as by the Ctrl-C itself: its user wants what there is of it
+                broken.settle()
+            else:
+                broken.error = UserError("the text was cut off: its next token was being chosen at an interrupt.")
         with self._progress:
             self._arriving.clear()
             everyone = list(self._open)

@@ -99,6 +99,16 @@ class Submission:
         for sequence in self.ready:
             sequence.leave()
 
+    def settle(self) -> None:
+        """Make the parts of its sequences agree again, as an interrupt left one of them with half a token more."""
+        for sequence in self.sequences.values() if self.search is None else ():
+            if self.with_logprobs:
+                del sequence.ids[len(self.ids) + len(sequence.choices) :]
+            stream = TextStream(self.tokenizer.token_bytes, self.options.stop)
+            sequence.pieces = [stream.push(token) for token in sequence.ids[len(self.ids) :]]
+            if sequence.finish_reason is not None:
+                sequence.pieces.append(stream.finish())
+
     def text_of(self, ids: list[int]) -> tuple[str, bool]:
         """The text of generated tokens up to the first stop string, and whether there is one."""
         stream = TextStream(self.tokenizer.token_bytes, self.options.stop)
