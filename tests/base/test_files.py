@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import os
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2lab.base.errors import BadInput, NoSpace, UserError, explain_full_disk
+from gpt2lab.base.errors import BadInput, BadOption, NoSpace, UserError, explain_full_disk
 from gpt2lab.base.files import read_json, sha256_of, whole_file, whole_folder, write_json
 
 
@@ -269,3 +270,10 @@ def test_a_folder_killed_between_its_two_renames_comes_back(tmp_path):
         1 / 0  # noqa: B018
     assert (tmp_path / "thing" / "part").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["thing"]
+
+
+def test_a_pipe_or_device_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadOption, match="pipe: is no ordinary file"), whole_file(tmp_path / "pipe"):
+        pass
+    assert (tmp_path / "pipe").is_fifo()

@@ -78,8 +78,9 @@ def remove_partial_files(folder: Path) -> None:
 def whole_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """A file handle whose contents become `path` when the block ends well, and vanish when it raises.
 
-    Raises NoSpace when the disk fills up; an older file of that name is then untouched.
+    Raises NoSpace when the disk fills up; an older file of that name is then untouched. BadOption for a device or pipe.
     """
+    refuse_no_ordinary_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _mend_after_kill(path)
     partial = _beside(path, PARTIAL)
