@@ -200,6 +200,7 @@ def test_whatever_ends_a_generation_gives_its_blocks_back(new_engine, how):
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer signals")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # one that strikes a library's callback
 def test_an_interrupt_at_any_moment_loses_nothing_of_others(new_engine):
     """Real signals at random moments, which raise KeyboardInterrupt between any two instructions."""
 

@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.registry import cpu_target
+
+# Numba's first function loads all that it can compile. Where another thread compiles meanwhile, that one fails (numba
+# 0.68: a KeyError, in 11 of 20 starts); so it is loaded here, by whoever imports the first kernel.
+cpu_target.target_context.refresh()
 
 
 def compiled(function: Callable[..., Any]) -> Any:
