@@ -617,8 +617,9 @@ def _yield_processor(emit: Emitter) -> None:
         emit.call_nothing("sched_yield")
 
 
-SPINS = 20_000
-"""Looks at a barrier (a fraction of a millisecond) before a waiting thread offers its processor to others."""
+SPINS = 1_000
+"""Looks at a barrier (about 30 microseconds) before a waiting thread offers its processor to others: to the very thread
+that it waits for, where another program keeps the other processor busy."""
 
 
 @compiled
