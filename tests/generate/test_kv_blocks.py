@@ -28,6 +28,20 @@ def test_a_prefix_is_found_again_until_room_is_needed():
     assert blocks.take() is None
 
 
+def test_memory_that_was_used_is_taken_again_once_enough_is_kept():
+    blocks, touched = KVBlocks(100, 4, keep=3), set()
+    for text in range(40):
+        table = filled(blocks, [text] * 8)
+        touched.update(table)
+        blocks.give_back(table)
+    assert len(touched) < 8
+    assert len(blocks.find([39] * 8, 2)[0]) == 2
+    assert blocks.find([0] * 8, 2)[0] == []
+    assert blocks.free == 98
+    assert None not in [blocks.take() for _ in range(98)]
+    assert blocks.take() is None
+
+
 def test_a_prefix_depends_on_all_tokens_before_it():
     blocks = KVBlocks(8, 4)
     filled(blocks, [1, 1, 1, 1, 5, 5, 5, 5])

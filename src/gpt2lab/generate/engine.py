@@ -32,6 +32,8 @@ QUEUE_LIMIT = 1024
 LONGEST_WAIT = 0.5  # seconds until a thread looks by itself whether it is its turn, should nobody have woken it
 LARGEST_SHARE_OF_MEMORY = 4
 """The cache takes at most one part in this many of the memory that is available."""
+KEPT_CONTEXTS = 2
+"""Of texts that ended, what is kept for others that begin alike; more would take memory that was never touched."""
 
 
 class QueueFull(UserError):
@@ -151,14 +153,15 @@ class Engine:
             import psutil
 
             cache_bytes = psutil.virtual_memory().available // LARGEST_SHARE_OF_MEMORY
-        wanted = self.max_batch * ceil(backend.config.context_length / backend.block_tokens)
+        a_context = ceil(backend.config.context_length / backend.block_tokens)
+        wanted = self.max_batch * a_context
         blocks = min(wanted, cache_bytes // backend.block_bytes)
         if blocks < 1:
             raise BadOption(
                 f"--cache-bytes {cache_bytes:,}: holds not one block of {backend.block_tokens} tokens, which takes"
                 f" {backend.block_bytes:,} bytes."
             )
-        self._blocks = KVBlocks(blocks, backend.block_tokens)
+        self._blocks = KVBlocks(blocks, backend.block_tokens, KEPT_CONTEXTS * a_context)
         try:
             backend.reserve(blocks)
         except MemoryError:

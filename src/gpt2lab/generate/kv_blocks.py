@@ -1,9 +1,10 @@
 """Which blocks of the KV cache are free, who shares them, and which prefix of tokens each full one holds.
 
 A full block is known by the digest of all tokens up to its end (vLLM's automatic prefix caching does the same), so a
-sequence that begins with the same tokens finds it again. Nobody's blocks are kept as long as there is room: the least
-recently used goes first. A block is written by one sequence alone; one that several hold is copied before it is
-written, which only ever concerns the last, partly filled one.
+sequence that begins with the same tokens finds it again. Up to a number of blocks that nobody holds are kept for that;
+then, and where there is no room, the least recently used is taken again, rather than memory that was never touched. A
+block is written by one sequence alone; one that several hold is copied before it is written, which only ever concerns
+the last, partly filled one.
 """
 
 from array import array
@@ -13,10 +14,14 @@ from hashlib import blake2b
 
 
 class KVBlocks:
-    """Numbers of `count` blocks of `block_tokens` tokens each: free, held by sequences, or kept for those to come."""
+    """Numbers of `count` blocks of `block_tokens` tokens each: free, held by sequences, or kept for those to come.
 
-    def __init__(self, count: int, block_tokens: int) -> None:
+    At most about `keep` are kept (None: all of them).
+    """
+
+    def __init__(self, count: int, block_tokens: int, keep: int | None = None) -> None:
         self.count = count
+        self._keep = count if keep is None else keep
         self.block_tokens = block_tokens
         self.reset()
 
@@ -59,7 +64,7 @@ class KVBlocks:
 
     def take(self) -> int | None:
         """A block for one holder; None where all are held."""
-        if self._free:
+        if self._free and len(self._kept) <= self._keep:
             block = self._free.pop()
         elif self._kept:
             block = self._kept.popitem(last=False)[0]

@@ -88,6 +88,8 @@ class SamplingOptions:
         for token, bias in self.logit_bias:
             if math.isnan(bias) or bias == math.inf:
                 raise BadOption(f"--logit-bias {token} {bias}: must be a number, or -inf.")
+        if len(self.forced) > self.max_tokens:
+            raise BadOption(f"--forced: {len(self.forced)} tokens; --max-tokens {self.max_tokens} leaves no room.")
         if any(not stop for stop in self.stop):
             raise BadOption("--stop: an empty stop string would stop at once.")
         if self.n < 1:

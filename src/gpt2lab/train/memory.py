@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from gpt2lab.base.control_groups import CGROUPS, PROC, control_groups
 from gpt2lab.base.errors import BadOption, UserError
 from gpt2lab.base.progress import say
 from gpt2lab.model.config import SIZES, GPT2Config, parameter_count
@@ -174,7 +175,7 @@ def parameter_shapes(model: GPT2Config) -> list[tuple[str, tuple[int, ...]]]:
     return shapes if model.tie_word_embeddings else [*shapes, ("lm_head.weight", (model.vocab_size, d))]
 
 
-def free_memory(device: torch.device, cgroups: Path = Path("/sys/fs/cgroup"), proc: Path = Path("/proc")) -> int | None:
+def free_memory(device: torch.device, cgroups: Path = CGROUPS, proc: Path = PROC) -> int | None:
     """Bytes that this process can still take on the device; None where the device does not tell.
 
     On a processor (and on mps, which shares its memory) the least of what the machine has left and what each control
@@ -190,31 +191,14 @@ def free_memory(device: torch.device, cgroups: Path = Path("/sys/fs/cgroup"), pr
 
 def _left_in_control_groups(cgroups: Path, proc: Path) -> Iterator[int]:
     """What each memory limit around this process leaves, version 1 and 2; page cache that can be dropped is free."""
-    try:
-        lines = (proc / "self" / "cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            top, limit, usage, cache = cgroups, "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            top, limit, usage, cache = (
-                cgroups / "memory",
-                "memory.limit_in_bytes",
-                "memory.usage_in_bytes",
-                "total_inactive_file",
-            )
-        else:
-            continue
-        group = top / path.lstrip("/")
-        while True:
-            # In a container the path may be the host's, and the group then be mounted as the top one.
-            if (most := _number(group / limit)) is not None and (used := _number(group / usage)) is not None:
-                yield max(0, most - used + _statistic(group / "memory.stat", cache))
-            if group == top:
-                break
-            group = group.parent
+    names = {
+        1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        2: ("memory.max", "memory.current", "inactive_file"),
+    }
+    for group, version in control_groups("memory", cgroups, proc):
+        limit, usage, cache = names[version]
+        if (most := _number(group / limit)) is not None and (used := _number(group / usage)) is not None:
+            yield max(0, most - used + _statistic(group / "memory.stat", cache))
 
 
 def _number(path: Path) -> int | None:

@@ -1,11 +1,11 @@
 """The cpu backend: the network in packed weights, its KV cache, and the team of threads that steps it."""
 
-import os
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2lab.base.control_groups import usable_processors
 from gpt2lab.base.errors import BadOption
 from gpt2lab.checkpoints.weights import Checkpoint, without_padding
 from gpt2lab.generate.backend import Float32, Int32, LogitsOf
@@ -27,7 +27,8 @@ def cpu_backend(
 ) -> "CpuBackend":
     """Pack a checkpoint's weights (None: as they are stored) for `threads` threads.
 
-    None is one a processor, or a single one for a model so small that threads would mostly wait for each other.
+    None is one a processor that this process may keep busy, or a single one for a model so small that threads would
+    mostly wait for each other.
 
     int8 and int4 are multiplied by inputs rounded to 16 bits, which loses next to nothing, or to 8 (int8 only), which
     is up to twice as fast where many tokens are read at once. Raises BadOption for a type or a number of threads that
@@ -48,7 +49,7 @@ def cpu_backend(
 def _threads_for(weights: PackedWeights) -> int:
     if weights.bytes_a_token < WORTH_A_TEAM:
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_processors()
 
 
 def stored_type(checkpoint: Checkpoint) -> WeightType:
@@ -101,17 +102,16 @@ class CpuBackend:
         self._logits = np.zeros((ROWS, padded(config.vocab_size)), np.float32)
         self._shape[:] = (
             config.n_layer, config.n_head, config.n_embd, d, inner, qkv, padded(config.vocab_size), self._head_width,
-            self._head_width_p, 0, config.activation_function == "gelu", x_at, y_at, qkv_at, attended_at, inner_at,
+            self._head_width_p, config.activation_function == "gelu", x_at, y_at, qkv_at, attended_at, inner_at,
             factors_stride, scratch_at, scratch_stride, scores_stride, weights.final_norm_at, weights.positions_at,
             weights.zeros_at,
         )  # fmt: skip
 
     def reserve(self, blocks: int) -> None:
-        """See Backend. The memory of a block is taken when it is first written."""
+        """See Backend. The memory of a block, all layers of which lie together, is taken when it is first written."""
         config = self.config
-        shape = (config.n_layer, blocks, config.n_head, self._head_width_p * BLOCK_TOKENS)
+        shape = (blocks, config.n_layer, config.n_head, self._head_width_p * BLOCK_TOKENS)
         self._keys, self._values = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        self._shape[9] = blocks
 
     def prefill(self, tokens_T: Int32, start: int, table_N: Int32, logits: LogitsOf = "last") -> Float32 | None:
         """See Backend."""
@@ -143,7 +143,7 @@ class CpuBackend:
     def copy_block(self, source: int, target: int) -> None:
         """See Backend."""
         for cache in (self._keys, self._values):
-            cache[:, target] = cache[:, source]
+            cache[target] = cache[source]
 
     def _run(self, tokens: Int32, positions: Int32, table_of: Int32, tables: Int32, wanted: Int32) -> None:
         weights = self.weights

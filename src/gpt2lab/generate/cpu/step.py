@@ -41,9 +41,9 @@ from gpt2lab.generate.cpu.kernels import (
 )
 
 # Places in the array `shape`.
-(N_LAYER, N_HEAD, N_EMBD, N_EMBD_P, N_INNER_P, N_QKV_P, N_VOCAB_P, HEAD_WIDTH, HEAD_WIDTH_P, POOL_BLOCKS, EXACT_GELU,
+(N_LAYER, N_HEAD, N_EMBD, N_EMBD_P, N_INNER_P, N_QKV_P, N_VOCAB_P, HEAD_WIDTH, HEAD_WIDTH_P, EXACT_GELU,
  X_AT, Y_AT, QKV_AT, ATTENDED_AT, INNER_AT, FACTORS_STRIDE, SCRATCH_AT, SCRATCH_STRIDE, SCORES_STRIDE, FINAL_NORM_AT,
- POSITIONS_AT, ZEROS_AT, SHAPE) = range(24)  # fmt: skip
+ POSITIONS_AT, ZEROS_AT, SHAPE) = range(23)  # fmt: skip
 
 # Places in `layer_at`, where a layer's weights and parameters begin.
 (LN_1_GAIN, LN_1_BIAS, QKV_W, QKV_S, QKV_B, PROJ_W, PROJ_S, PROJ_B, LN_2_GAIN, LN_2_BIAS, FC_W, FC_S, FC_B, OUT_W,
@@ -130,7 +130,7 @@ def _embed(row_at, token, position, shape, embedding, embedding_scales, paramete
 @compiled
 def _attend(thread, threads, layer, shape, positions, table_of, tables, keys, values, work):  # type: ignore[no-untyped-def]
     """Store this thread's heads of the new keys and values in the cache, and attend to all that it holds."""
-    heads, width, padded, blocks = shape[N_HEAD], shape[HEAD_WIDTH], shape[HEAD_WIDTH_P], shape[POOL_BLOCKS]
+    heads, width, padded = shape[N_HEAD], shape[HEAD_WIDTH], shape[HEAD_WIDTH_P]
     embd, qkv_width, out_width = shape[N_EMBD], shape[N_QKV_P], shape[N_EMBD_P]
     block_size = padded * BLOCK_TOKENS
     first_head, end_head = heads * thread // threads, heads * (thread + 1) // threads
@@ -142,8 +142,8 @@ def _attend(thread, threads, layer, shape, positions, table_of, tables, keys, va
     scale = np.float32(1.0) / np.float32(math.sqrt(width))
     entries = tables.shape[1]
     flat_tables = tables.reshape(-1)
-    block_stride = heads * block_size
-    base = layer * blocks * block_stride + first_head * block_size
+    block_stride = shape[N_LAYER] * heads * block_size
+    base = (layer * heads + first_head) * block_size
     for row in range(len(positions)):
         slot = positions[row] % BLOCK_TOKENS
         block_at = base + tables[table_of[row], positions[row] // BLOCK_TOKENS] * block_stride
@@ -235,7 +235,7 @@ def forward(  # type: ignore[no-untyped-def]
     """Logits [W, vocabulary] of the rows `wanted`, and the new keys and values in the cache.
 
     Every thread of a team calls it with its own number. `tokens`, `positions` and `table_of` (the row of `tables` that
-    is a token's) are int32 [R]; keys are [L, blocks, H, K, 16], values [L, blocks, H, 16, K]; `work` holds all that is
+    is a token's) are int32 [R]; keys are [blocks, L, H, K, 16], values [blocks, L, H, 16, K]; `work` holds all that is
     between, and its padding is zero from the start. `rounded` (int16 or int8), `sums` and `factors` are for inputs
     that are rounded.
     """
