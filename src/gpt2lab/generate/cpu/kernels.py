@@ -82,6 +82,7 @@ def _tile(rows: int, columns: int) -> Any:
         emit: Emitter,
         weights: Array,
         weights_at: Value,
+        ahead_at: Value,
         scales: Array,
         scales_at: Value,
         column: Value,
@@ -104,10 +105,11 @@ def _tile(rows: int, columns: int) -> Any:
         """Out [R, columns from `column` on] = inputs x weights * scales + bias (+ out, where `add` is not 0).
 
         Weights of whole numbers are multiplied by `rounded`, which has `sums` and `factors` a block of inputs; others
-        by `inputs`. Both are [R, K] from `inputs_at` on.
+        by `inputs`. Both are [R, K] from `inputs_at` on. Tiles of four rows of 8-bit weights ask for half a panel from
+        `ahead_at` on, so that the memory goes on while they compute.
         """
         b = emit.builder
-        tiling = _Tile(emit, rows, vectors, column, length)
+        tiling = _Tile(emit, rows, vectors, column, length, weights.at(ahead_at) if rows == 4 else None)
         panel, scales_of_panel = weights.at(weights_at), scales.at(scales_at, column)
 
         def of_rows(array: Array, at: Value, stride: Value) -> list[Value]:
@@ -147,8 +149,11 @@ def _tile(rows: int, columns: int) -> Any:
 class _Tile:
     """The sums of a tile, for each way that weights are stored: rows x vectors of them, row by row."""
 
-    def __init__(self, emit: Emitter, rows: int, vectors: int, column: Value, length: Value) -> None:
+    def __init__(
+        self, emit: Emitter, rows: int, vectors: int, column: Value, length: Value, ahead: Value | None
+    ) -> None:
         self.emit, self.rows, self.vectors, self.column, self.length = emit, rows, vectors, column, length
+        self.ahead = ahead
 
     def float_sums(self, weights: Value, bfloat16: bool, inputs_of: list[Value]) -> list[Value]:
         """Float weights, [K, 64] a panel, by float inputs."""
@@ -186,6 +191,9 @@ class _Tile:
             for v in range(self.vectors):
                 pointer = emit.at(weights, (place, PANEL), (self.column, 4), index(v * 4 * LANES))
                 columns.append(emit.load(pointer, I8, 4 * LANES))
+            if self.ahead is not None:
+                for line in range(2):
+                    emit.prefetch(emit.at(self.ahead, (place, PANEL // 2), index(64 * line)))
             if inputs.bits == 8 and DOTS_OF_BYTES:
                 return self._dots_of_bytes(place, columns, inputs, sums)
             pairs = [b.bitcast(column, PAIRS) for column in columns]

@@ -77,25 +77,27 @@ def _matmul(  # type: ignore[no-untyped-def]
         b_at, o_at = bias_at + panel * PANEL, out_at + panel * PANEL
         row = 0
         while row + 4 <= rows:
+            # The first eight rows ask for the next panel, each four for half; to ask for this one again costs nothing.
+            ahead_at = w_at + size + row // 4 * (size // 2) if row < 8 else w_at
             for column in range(0, PANEL, COLUMNS_4):
                 tile_4(
-                    weights, w_at, scales, s_at, column, bias, b_at, inputs, rounded, inputs_at + row * length, length,
-                    sums, factors, row * factors_stride, factors_stride, length, out,
+                    weights, w_at, ahead_at, scales, s_at, column, bias, b_at, inputs, rounded, inputs_at + row * length,
+                    length, sums, factors, row * factors_stride, factors_stride, length, out,
                     o_at + row * out_width, out_width, add,
                 )  # fmt: skip
             row += 4
         if row + 2 <= rows:
             for column in range(0, PANEL, COLUMNS_2):
                 tile_2(
-                    weights, w_at, scales, s_at, column, bias, b_at, inputs, rounded, inputs_at + row * length, length,
-                    sums, factors, row * factors_stride, factors_stride, length, out,
+                    weights, w_at, w_at, scales, s_at, column, bias, b_at, inputs, rounded, inputs_at + row * length,
+                    length, sums, factors, row * factors_stride, factors_stride, length, out,
                     o_at + row * out_width, out_width, add,
                 )  # fmt: skip
             row += 2
         if row < rows:
             tile_1(
-                weights, w_at, scales, s_at, 0, bias, b_at, inputs, rounded, inputs_at + row * length, length, sums,
-                factors, row * factors_stride, factors_stride, length, out,
+                weights, w_at, w_at, scales, s_at, 0, bias, b_at, inputs, rounded, inputs_at + row * length, length,
+                sums, factors, row * factors_stride, factors_stride, length, out,
                 o_at + row * out_width, out_width, add,
             )  # fmt: skip
         if gelu:

@@ -129,6 +129,13 @@ class Emitter:
         kind = ir.FunctionType(ir.VoidType(), [])
         self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [])
 
+    def prefetch(self, pointer: Value) -> None:
+        """Ask for the cache line at a pointer, which may lie anywhere, to be read into the second cache."""
+        bytes_ = self.builder.bitcast(pointer, I8.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [bytes_.type, I32, I32, I32])
+        prefetch = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0i8")
+        self.builder.call(prefetch, [bytes_, ir.Constant(I32, 0), ir.Constant(I32, 2), ir.Constant(I32, 1)])
+
     def across(self, combine: Callable[[Value, Value], Value], vector: Value) -> Value:
         """All lanes combined to one scalar, halves first: lane i with lane i + 8, then i + 4, and so on."""
         for half in (8, 4, 2, 1):
