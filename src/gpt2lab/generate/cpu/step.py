@@ -81,16 +81,16 @@ def _matmul(  # type: ignore[no-untyped-def]
             ahead_at = w_at + size + row // 4 * (size // 2) if row < 8 else w_at
             for column in range(0, PANEL, COLUMNS_4):
                 tile_4(
-                    weights, w_at, ahead_at, scales, s_at, column, bias, b_at, inputs, rounded, inputs_at + row * length,
-                    length, sums, factors, row * factors_stride, factors_stride, length, out,
+                    weights, w_at, ahead_at, scales, s_at, column, bias, b_at, inputs, rounded,
+                    inputs_at + row * length, length, sums, factors, row * factors_stride, factors_stride, length, out,
                     o_at + row * out_width, out_width, add,
                 )  # fmt: skip
             row += 4
         if row + 2 <= rows:
             for column in range(0, PANEL, COLUMNS_2):
                 tile_2(
-                    weights, w_at, w_at, scales, s_at, column, bias, b_at, inputs, rounded, inputs_at + row * length,
-                    length, sums, factors, row * factors_stride, factors_stride, length, out,
+                    weights, w_at, w_at, scales, s_at, column, bias, b_at, inputs, rounded,
+                    inputs_at + row * length, length, sums, factors, row * factors_stride, factors_stride, length, out,
                     o_at + row * out_width, out_width, add,
                 )  # fmt: skip
             row += 2
