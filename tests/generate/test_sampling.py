@@ -601,6 +601,7 @@ def test_options_that_leave_no_token_are_refused(options):
         {"max_tokens": -1},
         {"min_tokens": -1},
         {"min_tokens": 129},
+        {"forced": (1, 2), "max_tokens": 1},
         {"no_repeat_ngram": 1},
         {"no_repeat_ngram": -2},
         {"stop": ("",)},

@@ -1,10 +1,10 @@
 """Which blocks of the KV cache are free, who shares them, and which prefix of tokens each full one holds.
 
 A full block is known by the digest of all tokens up to its end (vLLM's automatic prefix caching does the same), so a
-sequence that begins with the same tokens finds it again. Up to a number of blocks that nobody holds are kept for that;
-then, and where there is no room, the least recently used is taken again, rather than memory that was never touched. A
-block is written by one sequence alone; one that several hold is copied before it is written, which only ever concerns
-the last, partly filled one.
+sequence that begins with the same tokens finds it again. Up to a number of blocks that nobody holds are kept for that,
+the most recently used ones. Of those that hold nothing the last one to become free is taken first: its memory has been
+touched already. A block is written by one sequence alone; one that several hold is copied before it is written, which
+only ever concerns the last, partly filled one.
 """
 
 from array import array
@@ -16,7 +16,7 @@ from hashlib import blake2b
 class KVBlocks:
     """Numbers of `count` blocks of `block_tokens` tokens each: free, held by sequences, or kept for those to come.
 
-    At most about `keep` are kept (None: all of them).
+    At most `keep` are kept (None: all of them).
     """
 
     def __init__(self, count: int, block_tokens: int, keep: int | None = None) -> None:
@@ -64,13 +64,9 @@ class KVBlocks:
 
     def take(self) -> int | None:
         """A block for one holder; None where all are held."""
-        if self._free and len(self._kept) <= self._keep:
-            block = self._free.pop()
-        elif self._kept:
-            block = self._kept.popitem(last=False)[0]
-            del self._block_of[self._digest_of.pop(block)]
-        else:
+        if not self._free and not self._kept:
             return None
+        block = self._free.pop() if self._free else self._forget_one()
         self._holders[block] = 1
         return block
 
@@ -95,3 +91,11 @@ class KVBlocks:
                 self._kept[block] = None
             else:
                 self._free.append(block)
+        while len(self._kept) > self._keep:
+            self._free.append(self._forget_one())
+
+    def _forget_one(self) -> int:
+        """The least recently used of the kept blocks, which is found no more."""
+        block = self._kept.popitem(last=False)[0]
+        del self._block_of[self._digest_of.pop(block)]
+        return block

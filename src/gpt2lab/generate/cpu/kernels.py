@@ -105,11 +105,12 @@ def _tile(rows: int, columns: int) -> Any:
         """Out [R, columns from `column` on] = inputs x weights * scales + bias (+ out, where `add` is not 0).
 
         Weights of whole numbers are multiplied by `rounded`, which has `sums` and `factors` a block of inputs; others
-        by `inputs`. Both are [R, K] from `inputs_at` on. Tiles of four rows of 8-bit weights ask for half a panel from
-        `ahead_at` on, so that the memory goes on while they compute.
+        by `inputs`. Both are [R, K] from `inputs_at` on. Tiles of four rows of all columns of 8-bit weights
+        ask for half a panel from `ahead_at` on, so that the memory goes on while they compute.
         """
         b = emit.builder
-        tiling = _Tile(emit, rows, vectors, column, length, weights.at(ahead_at) if rows == 4 else None)
+        ahead = weights.at(ahead_at) if (rows, columns) == (4, PANEL) else None
+        tiling = _Tile(emit, rows, vectors, column, length, ahead)
         panel, scales_of_panel = weights.at(weights_at), scales.at(scales_at, column)
 
         def of_rows(array: Array, at: Value, stride: Value) -> list[Value]:
