@@ -17,6 +17,7 @@ from gpt2lab.checkpoints.model_folder import save_model_folder
 from gpt2lab.checkpoints.torch_network import published_weights
 from gpt2lab.checkpoints.weights import Checkpoint
 from gpt2lab.generate.cpu.backend import cpu_backend
+from gpt2lab.generate.backend import NextTokens
 from gpt2lab.generate.engine import PREFILL_CHUNK, Engine, Generation, QueueFull
 from gpt2lab.generate.opening import open_engine
 from gpt2lab.generate.options import SamplingOptions
@@ -410,13 +411,14 @@ def test_broken_logits_fail_their_own_request_only(new_engine, alone, monkeypatc
     whole, calls = engine.backend.decode, []
 
     def breaks(tokens_B, positions_B, tables_BN):
-        logits_BV = whole(tokens_B, positions_B, tables_BN)
+        logits_BV, greatest_B = whole(tokens_B, positions_B, tables_BN)
         calls.append(None)
         if len(calls) == 3:
             logits_BV[0] = float("nan")
+            greatest_B = greatest_B and [-1, *greatest_B[1:]]
             if isinstance(engine.backend, TorchBackend):
                 engine.backend._k_LSHK[:, tables_BN[0, 0] * BLOCK_TOKENS] = float("nan")
-        return logits_BV
+        return NextTokens(logits_BV, greatest_B)
 
     monkeypatch.setattr(engine.backend, "decode", breaks)
     with pytest.raises(BadInput, match="not numbers"):

@@ -7,7 +7,7 @@ A table is an int32 array of block numbers: entry i holds positions [i * block_t
 Names of arrays end in their shape: T new tokens of one sequence, B sequences, N blocks of a table, V vocabulary.
 """
 
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,14 @@ from gpt2lab.model.config import GPT2Config
 Int32 = NDArray[np.int32]
 Float32 = NDArray[np.float32]
 LogitsOf = Literal["none", "last", "all"]
+
+
+class NextTokens(NamedTuple):
+    """What may follow each of B sequences."""
+
+    logits_BV: Float32
+    greatest_B: list[int] | None
+    """The id of the greatest logit, the lowest of equals; -1 where one is not finite. None: who wants to know looks."""
 
 
 class Backend(Protocol):
@@ -42,8 +50,8 @@ class Backend(Protocol):
         again by the next call. `start + T` is at most the context.
         """
 
-    def decode(self, tokens_B: Int32, positions_B: Int32, tables_BN: Int32) -> Float32:
-        """One token more for each of B sequences, the one at position `positions_B`: the logits [B, V] after it.
+    def decode(self, tokens_B: Int32, positions_B: Int32, tables_BN: Int32) -> NextTokens:
+        """One token more for each of B sequences, the one at position `positions_B`: the logits after it.
 
         Tables of unequal length are padded with zeros. The array may be written again by the next call.
         """

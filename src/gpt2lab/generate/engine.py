@@ -13,6 +13,7 @@ from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from math import ceil
 
 import numpy as np
@@ -432,16 +433,16 @@ class Engine:
         tables_BN = np.zeros((len(sequences), max(len(sequence.table) for sequence in sequences)), np.int32)
         for row_N, sequence in zip(tables_BN, sequences, strict=True):
             row_N[: len(sequence.table)] = sequence.table
-        logits_BV = self.backend.decode(
+        logits_BV, greatest_B = self.backend.decode(
             np.array([sequence.ids[-1] for sequence in sequences], np.int32),
             np.array([sequence.cached for sequence in sequences], np.int32),
             tables_BN,
         )
         self.statistics.decode_tokens += len(sequences)
-        for sequence, logits_V in zip(sequences, logits_BV, strict=True):
+        for sequence, logits_V, greatest in zip(sequences, logits_BV, greatest_B or repeat(None), strict=False):
             if sequence.running:
                 self._has_read(sequence, 1)
-                self._go_on(sequence, logits_V)
+                self._go_on(sequence, logits_V, greatest)
 
     def _make_room(self, sequence: RunningSequence, count: int) -> bool:
         """Blocks of its own for `count` tokens more, whoever is youngest giving way; False where that is itself."""
@@ -487,16 +488,19 @@ class Engine:
             self._blocks.name(sequence.table[sequence.named], sequence.digest)
             sequence.named += 1
 
-    def _go_on(self, sequence: RunningSequence, logits_V: Float32) -> None:
+    def _go_on(self, sequence: RunningSequence, logits_V: Float32, greatest: int | None = None) -> None:
         """The next token of a sequence that has been read, and the first one of those that waited for that."""
-        submission, logits_V = sequence.submission, logits_V[: self.tokenizer.vocab_size]
+        submission, vocab_size = sequence.submission, self.tokenizer.vocab_size
+        logits_V = logits_V[:vocab_size]
+        if greatest is not None and greatest >= vocab_size:  # the network has ids that are no tokens
+            greatest = None
         self._committing = submission
         try:
             if submission.search is not None:
                 self._search(submission.search, sequence, logits_V)
             else:
                 for one in (sequence, *self._followers(sequence)):
-                    self._choose(one, logits_V)
+                    self._choose(one, logits_V, greatest)
         except BadInput as error:
             submission.error = error
             self._mend()  # broken numbers would spread from its blocks to those who get them next
@@ -516,10 +520,10 @@ class Engine:
         other.table = self._blocks.share(sequence.table)
         other.cached, other.named, other.digest = sequence.cached, sequence.named, sequence.digest
 
-    def _choose(self, sequence: RunningSequence, logits_V: Float32) -> None:
+    def _choose(self, sequence: RunningSequence, logits_V: Float32, greatest: int | None) -> None:
         submission, sampler = sequence.submission, sequence.sampler
         assert sampler is not None
-        choice = sampler.choose(logits_V)
+        choice = sampler.choose(logits_V, greatest)
         if choice.token == self.tokenizer.end_of_text:
             sequence.finish_reason = "end_of_text"
         else:

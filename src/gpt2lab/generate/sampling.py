@@ -111,6 +111,11 @@ class Adjustments:
         """Whether it matters what was generated."""
         self.any = bool(self.by_history or biases or banned)
         """Whether anything is changed at all."""
+        self._only_bans = frozenset(banned) if not (self.by_history or biases) else None
+
+    def leave(self, greatest: int) -> bool:
+        """Whether it is sure that the greatest value stays what it is, and the greatest."""
+        return self._only_bans is not None and greatest not in self._only_bans
 
     def applied(self, values_V: Float32, history: History) -> Float32:
         """A changed copy of logits, or of log-probabilities, [V]; -inf where a token is forbidden."""
@@ -153,12 +158,16 @@ class Sampler:
         self._filters = (options.top_k, float(options.top_p), float(options.min_p), float(options.typical_p))
         self._with_logprob = options.logprobs is not None or options.best_of > 0
 
-    def choose(self, logits_V: Float32) -> Choice:
-        """The next token by the logits [V] after the last one. Raises BadInput for logits that are not finite."""
+    def choose(self, logits_V: Float32, greatest: int | None = None) -> Choice:
+        """The next token by the logits [V] after the last one. Raises BadInput for logits that are not finite.
+
+        `greatest` is the id of the greatest logit where that is known (the lowest of equals), or -1 where one is not
+        finite.
+        """
         if logits_V.shape != (self._vocab_size,):
             raise ValueError(f"logits of shape {logits_V.shape} for a vocabulary of {self._vocab_size}")
-        best = checked_best(logits_V)
-        token = self._next_token(logits_V, best)
+        best = checked_best(logits_V) if greatest is None or greatest < 0 else logits_V[greatest]
+        token = self._next_token(logits_V, best, greatest)
         logprob: float | None = None
         alternatives: tuple[tuple[int, float], ...] = ()
         if self._with_logprob:
@@ -168,10 +177,12 @@ class Sampler:
         self._step += 1
         return Choice(token, logprob, alternatives)
 
-    def _next_token(self, logits_V: Float32, best: np.float32) -> int:
+    def _next_token(self, logits_V: Float32, best: np.float32, greatest: int | None) -> int:
         options = self._options
         if self._step < len(options.forced):
             return options.forced[self._step]
+        if greatest is not None and options.temperature == 0 and self._adjustments.leave(greatest):
+            return greatest
         if self._adjustments.any:
             logits_V = self._adjustments.applied(logits_V, self._history)
             best = logits_V.max()

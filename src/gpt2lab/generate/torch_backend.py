@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gpt2lab.generate.backend import Float32, Int32, LogitsOf
+from gpt2lab.generate.backend import Float32, Int32, LogitsOf, NextTokens
 from gpt2lab.model.gpt2 import GPT2
 
 BLOCK_TOKENS = 16
@@ -76,10 +76,11 @@ class TorchBackend:
                 return None
             return self._logits(hidden_TD[-1] if logits == "last" else hidden_TD)
 
-    def decode(self, tokens_B: Int32, positions_B: Int32, tables_BN: Int32) -> Float32:
+    def decode(self, tokens_B: Int32, positions_B: Int32, tables_BN: Int32) -> NextTokens:
         """See `Backend.decode`."""
         with torch.inference_mode():
-            return self._logits(self._hidden(tokens_B[:, None], positions_B[:, None], tables_BN)[:, 0])
+            hidden_BD = self._hidden(tokens_B[:, None], positions_B[:, None], tables_BN)[:, 0]
+            return NextTokens(self._logits(hidden_BD), None)
 
     def copy_block(self, source: int, target: int) -> None:
         """See `Backend.copy_block`."""

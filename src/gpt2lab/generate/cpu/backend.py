@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from gpt2lab.base.control_groups import usable_processors
 from gpt2lab.base.errors import BadOption
 from gpt2lab.checkpoints.weights import Checkpoint, without_padding
-from gpt2lab.generate.backend import Float32, Int32, LogitsOf
-from gpt2lab.generate.cpu.kernels import ACTIVATION_BLOCKS, BLOCK_TOKENS, ROWS_TOGETHER
+from gpt2lab.generate.backend import Float32, Int32, LogitsOf, NextTokens
+from gpt2lab.generate.cpu.attention import BLOCK_TOKENS, ROWS_TOGETHER, SCALES
+from gpt2lab.generate.cpu.kernels import ACTIVATION_BLOCKS
 from gpt2lab.generate.cpu.packing import WEIGHT_TYPES, PackedWeights, WeightType, pack, padded
 from gpt2lab.generate.cpu.step import SHAPE, forward
 from gpt2lab.generate.cpu.team import Team
@@ -31,7 +32,8 @@ def cpu_backend(
     mostly wait for each other.
 
     int8 and int4 are multiplied by inputs rounded to 16 bits, which loses next to nothing, or to 8 (int8 only), which
-    is up to twice as fast where many tokens are read at once. Raises BadOption for a type or a number of threads that
+    is up to twice as fast where many tokens are read at once. The KV cache is of as many bits; float32 weights have one
+    of float32, bfloat16 ones one of 16 bits. Raises BadOption for a type or a number of threads that
     can't be, BadInput for weights that are not finite.
     """
     checkpoint = without_padding(checkpoint)
@@ -76,7 +78,10 @@ class CpuBackend:
         self._team = Team(threads)
         self._head_width = config.n_embd // config.n_head
         self._head_width_p = -(-self._head_width // LANES) * LANES
-        self.block_bytes = 2 * 4 * config.n_layer * config.n_head * self._head_width_p * BLOCK_TOKENS
+        self._cache_type = np.dtype("f4" if weight_type == "float32" else f"i{activation_bits // 8}")
+        self._has_scales = weight_type != "float32"
+        a_head = 2 * BLOCK_TOKENS * self._head_width_p * self._cache_type.itemsize + 4 * SCALES * self._has_scales
+        self.block_bytes = config.n_layer * config.n_head * a_head
         self._shape = np.zeros(SHAPE, np.int64)
         self._lay_out()
         self.reserve(0)
@@ -100,18 +105,20 @@ class CpuBackend:
         self._sums = np.zeros(ROWS * factors_stride, np.int32)
         self._factors = np.zeros(ROWS * factors_stride, np.float32)
         self._logits = np.zeros((ROWS, padded(config.vocab_size)), np.float32)
+        self._best = np.zeros((threads, ROWS), np.int64)
         self._shape[:] = (
-            config.n_layer, config.n_head, config.n_embd, d, inner, qkv, padded(config.vocab_size), self._head_width,
-            self._head_width_p, config.activation_function == "gelu", x_at, y_at, qkv_at, attended_at, inner_at,
+            config.n_layer, config.n_head, config.n_embd, d, inner, qkv, config.vocab_size, padded(config.vocab_size),
+            self._head_width, self._head_width_p, config.activation_function == "gelu", x_at, y_at, qkv_at, attended_at, inner_at,
             factors_stride, scratch_at, scratch_stride, scores_stride, weights.final_norm_at, weights.positions_at,
             weights.zeros_at,
         )  # fmt: skip
 
     def reserve(self, blocks: int) -> None:
         """See Backend. The memory of a block, all layers of which lie together, is taken when it is first written."""
-        config = self.config
-        shape = (blocks, config.n_layer, config.n_head, self._head_width_p * BLOCK_TOKENS)
-        self._keys, self._values = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        shape = (blocks, self.config.n_layer, self.config.n_head)
+        numbers = (*shape, self._head_width_p * BLOCK_TOKENS)
+        self._keys, self._values = np.zeros(numbers, self._cache_type), np.zeros(numbers, self._cache_type)
+        self._scales = np.zeros((*shape, SCALES * self._has_scales), np.float32)
 
     def prefill(self, tokens_T: Int32, start: int, table_N: Int32, logits: LogitsOf = "last") -> Float32 | None:
         """See Backend."""
@@ -134,15 +141,16 @@ class CpuBackend:
             return np.concatenate(every)
         return self._logits[0, : self.config.vocab_size] if logits == "last" else None
 
-    def decode(self, tokens_B: Int32, positions_B: Int32, tables_BN: Int32) -> Float32:
+    def decode(self, tokens_B: Int32, positions_B: Int32, tables_BN: Int32) -> NextTokens:
         """See Backend."""
         rows = np.arange(len(tokens_B), dtype=np.int32)
         self._run(tokens_B, positions_B, rows, tables_BN, rows)
-        return self._logits[: len(rows), : self.config.vocab_size]
+        logits_BV = self._logits[: len(rows), : self.config.vocab_size]
+        return NextTokens(logits_BV, self._best[0, : len(rows)].tolist())
 
     def copy_block(self, source: int, target: int) -> None:
         """See Backend."""
-        for cache in (self._keys, self._values):
+        for cache in (self._keys, self._values, self._scales):
             cache[target] = cache[source]
 
     def _run(self, tokens: Int32, positions: Int32, table_of: Int32, tables: Int32, wanted: Int32) -> None:
@@ -161,6 +169,7 @@ class CpuBackend:
             weights.parameters,
             self._keys.reshape(-1),
             self._values.reshape(-1),
+            self._scales.reshape(-1),
             tokens,
             positions,
             table_of,
@@ -171,4 +180,5 @@ class CpuBackend:
             self._sums,
             self._factors,
             self._logits.reshape(-1),
+            self._best,
         )

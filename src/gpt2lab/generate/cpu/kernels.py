@@ -4,7 +4,7 @@ Every array is flat; an argument that ends in `_at` is an offset in elements. We
 (`packing.py`). All numbers of a column are added in the order of k, whatever the number of rows in a call.
 
 Legend: K numbers a row of input has (a multiple of 64), R rows of a tile, columns those of the panel's 64 that a tile
-computes, S tokens that a sequence holds.
+computes.
 """
 
 import platform
@@ -41,8 +41,6 @@ ACTIVATION_BLOCKS = {16: 256, 8: 64}
 """Inputs that share one scale where they are rounded, to 16 bits (256 at most, or 32-bit sums overflow) or to 8."""
 GROUP = 32
 """Inputs that share one scale of 4-bit weights."""
-BLOCK_TOKENS = 16
-"""Tokens of a block of the KV cache: the lanes of a vector, so that 16 tokens' scores are one vector."""
 BIAS = 128
 """What is added to 8-bit weights in memory: the instruction that multiplies bytes wants them without a sign."""
 
@@ -55,8 +53,6 @@ DOTS_OF_BYTES = "+avx512vnni" in _FEATURES
 WIDENS_FLOAT16 = "+f16c" in _FEATURES or platform.machine().lower() not in ("x86_64", "amd64")
 """Whether an instruction makes float32 of float16; for others LLVM calls a function that may be in no library."""
 
-LOWEST = -3.0e38
-"""The score of a token that is not seen."""
 SMALLEST_ROUNDED = 1e-30
 """Inputs of which no one in a block is larger are rounded to 0: the inverse of their scale might be infinite."""
 PAIRS = ir.VectorType(I16, 2 * LANES)
@@ -401,16 +397,9 @@ def round_inputs(
     zero, least = ir.Constant(F32, 0.0), ir.Constant(F32, SMALLEST_ROUNDED)
     order = [4 * (lane // 4) + (0, 2, 1, 3)[lane % 4] for lane in range(LANES)]
 
-    def larger(one: Value, other: Value) -> Value:  # by their bits, of which NaN has the largest
-        return b.select(b.icmp_signed(">", one, other), one, other)
-
-    def find_largest(k: Value, found: Sequence[Value]) -> list[Value]:
-        return [larger(b.bitcast(emit.absolute(emit.load(emit.at(x, k))), INTS), found[0])]
-
     def block(start: Value, _: Sequence[Value]) -> list[Value]:
         end = emit.smaller(emit.offset(start, index(size)), length)
-        (most,) = emit.loop(start, end, LANES, [int_constant(0)], find_largest)
-        largest = b.bitcast(emit.across(larger, most), F32)
+        largest = emit.largest(start, end, lambda k: emit.load(emit.at(x, k)))
         number = emit.offset(factors_at, b.udiv(start, index(size)))
         b.store(b.fdiv(largest, top), factors.at(number), align=4)
         inverse = emit.splat(b.select(b.fcmp_ordered(">", largest, least), b.fdiv(top, largest), zero))
@@ -447,153 +436,31 @@ def gelu_tanh(emit: Emitter, values: Array, at: Value, length: Value) -> None:
     emit.loop(index(0), length, LANES, [], body)
 
 
-def _attention_scores(rows: int) -> Any:
-    """A kernel for `rows` queries of one sequence that follow each other: each sees one token more than the last."""
+@kernel(types.int64)
+def greatest(emit: Emitter, values: Array, at: Value, end: Value) -> Value:
+    """Where the greatest of the values from `at` to `end` lies, the first of equals; -1 where one is not finite."""
+    b = emit.builder
 
-    @kernel()
-    def attention_scores(
-        emit: Emitter,
-        queries: Array,
-        queries_at: Value,
-        heads: Value,
-        width: Value,
-        keys: Array,
-        keys_at: Value,
-        block_stride: Value,
-        table: Array,
-        table_at: Value,
-        tokens: Value,
-        scores: Array,
-        scores_at: Value,
-        scores_stride: Value,
-    ) -> None:
-        """Scores [heads, rows, S] = queries [heads, rows, width] . keys, in blocks [heads, width, 16].
+    lowest, nowhere = constant(float("-inf")), int_constant(2**31 - 1)
 
-        The first query sees `tokens` tokens; what a query doesn't see is LOWEST. Memory is read block by block, from
-        a block's first head to its last, as it lies.
-        """
-        b = emit.builder
+    def look(k: Value, found: Sequence[Value]) -> list[Value]:
+        best, places, most = found
+        inside = emit.first_lanes(k, end)
+        x = b.select(inside, emit.load(values.at(k)), lowest)
+        better = b.fcmp_ordered(">", x, best)
+        here = b.add(emit.splat(b.trunc(b.sub(k, at), I32)), ir.Constant(INTS, list(range(LANES))))
+        bits = b.select(inside, b.bitcast(emit.absolute(x), INTS), int_constant(0))
+        return [b.select(better, x, best), b.select(better, here, places), emit.larger_whole(bits, most)]
 
-        def block(start: Value, _: Sequence[Value]) -> list[Value]:
-            entry = b.load(table.at(table_at, b.lshr(start, index(4))))
-            k_block = keys.at(keys_at, b.mul(b.sext(entry, I64), block_stride))
-
-            def head(number: Value, _: Sequence[Value]) -> list[Value]:
-                k_head = emit.at(k_block, (b.mul(number, width), LANES))
-                places = [emit.offset((number, rows), index(row)) for row in range(rows)]
-                queries_of = [queries.at(queries_at, b.mul(place, width)) for place in places]
-
-                def four(k: Value, sums: Sequence[Value]) -> list[Value]:  # four a row: one would wait for itself
-                    sums = list(sums)
-                    for n in range(4):
-                        column = emit.load(emit.at(k_head, (k, LANES), index(n * LANES)))
-                        for row in range(rows):
-                            x = emit.splat(emit.number(emit.at(queries_of[row], k, index(n))))
-                            sums[4 * row + n] = emit.fma(x, column, sums[4 * row + n])
-                    return sums
-
-                sums = emit.loop(index(0), width, 4, [constant(0.0)] * (4 * rows), four)
-                for row, place in enumerate(places):
-                    first, second, third, fourth = sums[4 * row : 4 * row + 4]
-                    total = b.fadd(b.fadd(first, second), b.fadd(third, fourth))
-                    seen = emit.first_lanes(start, emit.offset(tokens, index(row)))
-                    total = b.select(seen, total, constant(LOWEST))
-                    emit.store(total, scores.at(scores_at, b.mul(place, scores_stride), start))
-                return []
-
-            emit.loop(index(0), heads, 1, [], head)
-            return []
-
-        emit.loop(index(0), emit.offset(tokens, index(rows - 1)), BLOCK_TOKENS, [], block)
-
-    return attention_scores
-
-
-@kernel(types.float32)
-def exponentials(emit: Emitter, scores: Array, scores_at: Value, tokens: Value) -> Value:
-    """Scores [S] become exp(score - the largest), in place; gives their sum."""
-    b, x = emit.builder, scores.at(scores_at)
-
-    def find_largest(k: Value, found: Sequence[Value]) -> list[Value]:
-        return [emit.larger(emit.load(emit.at(x, k)), found[0])]
-
-    (most,) = emit.loop(index(0), tokens, LANES, [constant(LOWEST)], find_largest)
-    top = emit.splat(emit.across(emit.larger, most))
-
-    def body(k: Value, sums: Sequence[Value]) -> list[Value]:
-        pointer = emit.at(x, k)
-        power = emit.exp(b.fsub(emit.load(pointer), top))
-        emit.store(power, pointer)
-        return [b.fadd(sums[0], power)]
-
-    (total,) = emit.loop(index(0), tokens, LANES, [constant(0.0)], body)
-    return emit.across(b.fadd, total)
-
-
-def _weighted_values(rows: int, vectors: int) -> Any:
-    """A kernel for `rows` rows of weights a head and 16 * `vectors` columns of the values."""
-
-    @kernel()
-    def weighted(
-        emit: Emitter,
-        weights: Array,
-        weights_at: Value,
-        weights_stride: Value,
-        heads: Value,
-        values: Array,
-        values_at: Value,
-        width: Value,
-        block_stride: Value,
-        table: Array,
-        table_at: Value,
-        tokens: Value,
-        out: Array,
-        out_at: Value,
-    ) -> None:
-        """Out [heads, rows, width] += weights [heads, rows, S] x values, in blocks [heads, 16, width]."""
-        b = emit.builder
-
-        def block(start: Value, _: Sequence[Value]) -> list[Value]:
-            entry = b.load(table.at(table_at, b.lshr(start, index(4))))
-            v_block = values.at(values_at, b.mul(b.sext(entry, I64), block_stride))
-            count = b.sub(emit.smaller(emit.offset(start, index(BLOCK_TOKENS)), tokens), start)
-
-            def head(number: Value, _: Sequence[Value]) -> list[Value]:
-                v_head = emit.at(v_block, (b.mul(number, width), BLOCK_TOKENS))
-                places = [emit.offset((number, rows), index(row)) for row in range(rows)]
-                p = [weights.at(weights_at, b.mul(place, weights_stride), start) for place in places]
-                results = [
-                    out.at(out_at, b.mul(place, width), index(v * LANES)) for place in places for v in range(vectors)
-                ]
-
-                def token(t: Value, sums: Sequence[Value]) -> list[Value]:
-                    sums, at = list(sums), b.mul(t, width)
-                    columns = [emit.load(emit.at(v_head, at, index(v * LANES))) for v in range(vectors)]
-                    for row in range(rows):
-                        weight = emit.splat(emit.number(emit.at(p[row], t)))
-                        for v in range(vectors):
-                            n = row * vectors + v
-                            sums[n] = emit.fma(weight, columns[v], sums[n])
-                    return sums
-
-                sums = emit.loop(index(0), count, 1, [emit.load(result) for result in results], token)
-                for total, result in zip(sums, results, strict=True):
-                    emit.store(total, result)
-                return []
-
-            emit.loop(index(0), heads, 1, [], head)
-            return []
-
-        emit.loop(index(0), tokens, BLOCK_TOKENS, [], block)
-
-    return weighted
-
-
-ROWS_TOGETHER = 4 if WIDE_REGISTERS else 1
-"""Queries that attend together: with fewer registers their sums would not fit."""
-attention_scores_1, attention_scores_n = _attention_scores(1), _attention_scores(ROWS_TOGETHER)
-weighted_values_1x64, weighted_values_nx64 = _weighted_values(1, 4), _weighted_values(ROWS_TOGETHER, 4)
-weighted_values_1x16, weighted_values_nx16 = _weighted_values(1, 1), _weighted_values(ROWS_TOGETHER, 1)
+    best, places, most = emit.loop(at, end, LANES, [lowest, nowhere, int_constant(0)], look)
+    top = emit.splat(emit.across(emit.larger, best))
+    first = emit.across(
+        lambda one, other: b.select(b.icmp_signed("<", one, other), one, other),
+        b.select(b.fcmp_ordered("==", best, top), places, nowhere),
+    )
+    largest = b.bitcast(emit.across(emit.larger_whole, most), F32)
+    is_finite = b.fcmp_ordered("<", largest, ir.Constant(F32, float("inf")))
+    return b.select(is_finite, b.add(b.sext(first, I64), at), index(-1))
 
 
 @kernel(types.int64)

@@ -11,39 +11,46 @@ import math
 
 import numpy as np
 
+from gpt2lab.generate.cpu.attention import (
+    BLOCK_TOKENS,
+    ROWS_TOGETHER,
+    SCALES,
+    attention_scores_1,
+    attention_scores_n,
+    exponentials,
+    keep_key,
+    keep_value,
+    times_scales,
+    weighted_values_1x16,
+    weighted_values_1x64,
+    weighted_values_nx16,
+    weighted_values_nx64,
+)
 from gpt2lab.generate.cpu.compiled import compiled
 from gpt2lab.generate.cpu.kernels import (
     BIAS,
-    BLOCK_TOKENS,
     COLUMNS_2,
     COLUMNS_4,
     GROUP,
     PANEL,
-    ROWS_TOGETHER,
     are_int4,
     are_int8,
     are_whole,
-    attention_scores_1,
-    attention_scores_n,
     barrier,
-    exponentials,
     gelu_tanh,
+    greatest,
     layer_norm,
     number_at,
     round_inputs,
     tile_1,
     tile_2,
     tile_4,
-    weighted_values_1x16,
-    weighted_values_1x64,
-    weighted_values_nx16,
-    weighted_values_nx64,
 )
 
 # Places in the array `shape`.
-(N_LAYER, N_HEAD, N_EMBD, N_EMBD_P, N_INNER_P, N_QKV_P, N_VOCAB_P, HEAD_WIDTH, HEAD_WIDTH_P, EXACT_GELU,
+(N_LAYER, N_HEAD, N_EMBD, N_EMBD_P, N_INNER_P, N_QKV_P, N_VOCAB, N_VOCAB_P, HEAD_WIDTH, HEAD_WIDTH_P, EXACT_GELU,
  X_AT, Y_AT, QKV_AT, ATTENDED_AT, INNER_AT, FACTORS_STRIDE, SCRATCH_AT, SCRATCH_STRIDE, SCORES_STRIDE, FINAL_NORM_AT,
- POSITIONS_AT, ZEROS_AT, SHAPE) = range(23)  # fmt: skip
+ POSITIONS_AT, ZEROS_AT, SHAPE) = range(24)  # fmt: skip
 
 # Places in `layer_at`, where a layer's weights and parameters begin.
 (LN_1_GAIN, LN_1_BIAS, QKV_W, QKV_S, QKV_B, PROJ_W, PROJ_S, PROJ_B, LN_2_GAIN, LN_2_BIAS, FC_W, FC_S, FC_B, OUT_W,
@@ -130,7 +137,7 @@ def _embed(row_at, token, position, shape, embedding, embedding_scales, paramete
 
 
 @compiled
-def _attend(thread, threads, layer, shape, positions, table_of, tables, keys, values, work):  # type: ignore[no-untyped-def]
+def _attend(thread, threads, layer, shape, positions, table_of, tables, keys, values, cache_scales, work):  # type: ignore[no-untyped-def]
     """Store this thread's heads of the new keys and values in the cache, and attend to all that it holds."""
     heads, width, padded = shape[N_HEAD], shape[HEAD_WIDTH], shape[HEAD_WIDTH_P]
     embd, qkv_width, out_width = shape[N_EMBD], shape[N_QKV_P], shape[N_EMBD_P]
@@ -146,15 +153,20 @@ def _attend(thread, threads, layer, shape, positions, table_of, tables, keys, va
     flat_tables = tables.reshape(-1)
     block_stride = shape[N_LAYER] * heads * block_size
     base = (layer * heads + first_head) * block_size
+    scales_stride = shape[N_LAYER] * heads * SCALES
+    scales_base = (layer * heads + first_head) * SCALES
     for row in range(len(positions)):
         slot = positions[row] % BLOCK_TOKENS
-        block_at = base + tables[table_of[row], positions[row] // BLOCK_TOKENS] * block_stride
+        entry = tables[table_of[row], positions[row] // BLOCK_TOKENS]
+        block_at = base + entry * block_stride
         for head in range(mine):
             at = block_at + head * block_size
+            scale_at = scales_base + entry * scales_stride + head * SCALES + slot
             key_at = shape[QKV_AT] + row * qkv_width + embd + (first_head + head) * width
-            for k in range(width):
-                keys[at + k * BLOCK_TOKENS + slot] = work[key_at + k]
-                values[at + slot * padded + k] = work[key_at + embd + k]
+            keep_key(work, key_at, width, keys, at + slot, cache_scales, scale_at)
+            keep_value(
+                work, key_at + embd, width, values, at + slot * padded, cache_scales, scale_at + BLOCK_TOKENS
+            )  # fmt: skip
     row = 0
     while row < len(positions):
         table_at, tokens = table_of[row] * entries, positions[row] + 1
@@ -176,18 +188,22 @@ def _attend(thread, threads, layer, shape, positions, table_of, tables, keys, va
                     work[results_at + to_at + k] = np.float32(0.0)
         if together:
             attention_scores_n(
-                work, queries_at, mine, padded, keys, base, block_stride, flat_tables, table_at, tokens, work,
-                scores_at, scores_stride,
+                work, queries_at, mine, padded, keys, base, block_stride, cache_scales, scales_base, scales_stride,
+                flat_tables, table_at, tokens, work, scores_at, scores_stride,
             )  # fmt: skip
         else:
             attention_scores_1(
-                work, queries_at, mine, padded, keys, base, block_stride, flat_tables, table_at, tokens, work,
-                scores_at, scores_stride,
+                work, queries_at, mine, padded, keys, base, block_stride, cache_scales, scales_base, scales_stride,
+                flat_tables, table_at, tokens, work, scores_at, scores_stride,
             )  # fmt: skip
         seen = tokens + count - 1
         for number in range(mine * count):
             at = scores_at + number * scores_stride
             work[at + scores_stride - 1] = exponentials(work, at, seen)
+            times_scales(
+                work, at, values, cache_scales, scales_base + number // count * SCALES, scales_stride, flat_tables,
+                table_at, seen,
+            )  # fmt: skip
         column = 0
         while column < padded:
             wide = column + 64 <= padded
@@ -230,14 +246,38 @@ def _round_rows(thread, threads, rows, work, at, length, rounded, sums, factors,
 
 
 @compiled
+def _find_best(thread, threads, rows, vocabulary, padded, logits, best):  # type: ignore[no-untyped-def]
+    """The id of the greatest of this thread's logits in each row, the lowest of equals; -1 where one is not finite."""
+    panels = padded // PANEL
+    first, end = panels * thread // threads * PANEL, min(vocabulary, panels * (thread + 1) // threads * PANEL)
+    for row in range(rows):
+        row_at = row * padded
+        found = greatest(logits, row_at + first, row_at + end)
+        best[thread, row] = found - row_at if found >= 0 else -1
+
+
+@compiled
+def _choose_best(threads, rows, padded, logits, best):  # type: ignore[no-untyped-def]
+    """Of what all threads have found, the best comes to the first thread's row."""
+    for row in range(rows):
+        for thread in range(1, threads):
+            found, other = best[0, row], best[thread, row]
+            if found >= 0 and (other < 0 or logits[row * padded + other] > logits[row * padded + found]):
+                best[0, row] = other
+
+
+@compiled
 def forward(  # type: ignore[no-untyped-def]
     thread, threads, state, shape, epsilon, layer_at, weights, scales, head, head_scales, embedding, embedding_scales,
-    parameters, keys, values, tokens, positions, table_of, tables, wanted, work, rounded, sums, factors, logits,
+    parameters, keys, values, cache_scales, tokens, positions, table_of, tables, wanted, work, rounded, sums, factors,
+    logits, best,
 ):  # fmt: skip
     """Logits [W, vocabulary] of the rows `wanted`, and the new keys and values in the cache.
 
+    `best` [threads, R] has in its first row the id of the greatest logit for each, -1 where one is not finite.
+
     Every thread of a team calls it with its own number. `tokens`, `positions` and `table_of` (the row of `tables` that
-    is a token's) are int32 [R]; keys are [blocks, L, H, K, 16], values [blocks, L, H, 16, K]; `work` holds all that is
+    is a token's) are int32 [R]; keys are [blocks, L, H, K, 16], values [blocks, L, H, 16, K] and `cache_scales` [blocks, L, H, 2, 16]; `work` holds all that is
     between, and its padding is zero from the start. `rounded` (int16 or int8), `sums` and `factors` are for inputs
     that are rounded.
     """
@@ -267,7 +307,7 @@ def forward(  # type: ignore[no-untyped-def]
             rounded, sums, factors, factors_stride, work, qkv_at, qkv, 0, False,
         )  # fmt: skip
         barrier(state, threads)
-        _attend(thread, threads, layer, shape, positions, table_of, tables, keys, values, work)
+        _attend(thread, threads, layer, shape, positions, table_of, tables, keys, values, cache_scales, work)
         barrier(state, threads)
         if whole:
             _round_rows(thread, threads, rows, work, attended_at, padded, rounded, sums, factors, factors_stride)
@@ -315,4 +355,7 @@ def forward(  # type: ignore[no-untyped-def]
         thread, threads, len(wanted), head, 0, head_scales, 0, parameters, shape[ZEROS_AT], work, y_at, padded, rounded,
         sums, factors, factors_stride, logits, 0, shape[N_VOCAB_P], 0, False,
     )  # fmt: skip
+    _find_best(thread, threads, len(wanted), shape[N_VOCAB], shape[N_VOCAB_P], logits, best)
     barrier(state, threads)
+    if thread == 0:
+        _choose_best(threads, len(wanted), shape[N_VOCAB_P], logits, best)

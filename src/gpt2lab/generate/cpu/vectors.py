@@ -119,6 +119,20 @@ class Emitter:
         """The larger of two numbers in each lane."""
         return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
 
+    def larger_whole(self, a: Value, b: Value) -> Value:
+        """The larger of two whole numbers in each lane."""
+        return self.builder.select(self.builder.icmp_signed(">", a, b), a, b)
+
+    def largest(self, start: Value, end: Value, load: Callable[[Value], Value]) -> Value:
+        """The largest of the numbers without their signs that `load` gives for places from `start` to `end`; or NaN."""
+        b = self.builder
+
+        def find(place: Value, found: Sequence[Value]) -> list[Value]:  # by their bits, of which NaN has the largest
+            return [self.larger_whole(b.bitcast(self.absolute(load(place)), INTS), found[0])]
+
+        (most,) = self.loop(start, end, LANES, [int_constant(0)], find)
+        return b.bitcast(self.across(self.larger_whole, most), F32)
+
     def call(self, name: str, *arguments: Value) -> Value:
         """One of LLVM's own functions, whose arguments and result are all of one type."""
         kind = ir.FunctionType(arguments[0].type, [argument.type for argument in arguments])
