@@ -96,6 +96,44 @@ def _kept(emit: Emitter, cache: Array, pointer: Value) -> Value:
     return emit.builder.sitofp(emit.builder.sext(whole, INTS), FLOATS)
 
 
+@kernel()
+def take_query(
+    emit: Emitter,
+    numbers: Array,
+    numbers_at: Value,
+    width: Value,
+    scale: Value,
+    queries: Array,
+    queries_at: Value,
+    results: Array,
+    results_at: Value,
+) -> None:
+    """A head's query [width] times `scale` with zeros up to whole vectors, and as many zeros where its result will be."""
+    b, factor = emit.builder, emit.splat(scale)
+
+    def write(k: Value, _: Sequence[Value]) -> list[Value]:
+        query = b.fmul(emit.load(numbers.at(numbers_at, k)), factor)
+        emit.store(b.select(emit.first_lanes(k, width), query, constant(0.0)), queries.at(queries_at, k))
+        emit.store(constant(0.0), results.at(results_at, k))
+        return []
+
+    emit.loop(index(0), width, LANES, [], write)
+
+
+@kernel()
+def divide(
+    emit: Emitter, numbers: Array, numbers_at: Value, length: Value, divisor: Value, out: Array, out_at: Value
+) -> None:
+    """Out = numbers / divisor; whole vectors only."""
+    b, total = emit.builder, emit.splat(divisor)
+
+    def write(k: Value, _: Sequence[Value]) -> list[Value]:
+        emit.store(b.fdiv(emit.load(numbers.at(numbers_at, k)), total), out.at(out_at, k))
+        return []
+
+    emit.loop(index(0), length, LANES, [], write)
+
+
 def _attention_scores(rows: int) -> Any:
     """A kernel for `rows` queries of one sequence that follow each other: each sees one token more than the last."""
 

@@ -17,9 +17,11 @@ from gpt2lab.generate.cpu.attention import (
     SCALES,
     attention_scores_1,
     attention_scores_n,
+    divide,
     exponentials,
     keep_key,
     keep_value,
+    take_query,
     times_scales,
     weighted_values_1x16,
     weighted_values_1x64,
@@ -46,6 +48,7 @@ from gpt2lab.generate.cpu.kernels import (
     tile_2,
     tile_4,
 )
+from gpt2lab.generate.cpu.vectors import LANES
 
 # Places in the array `shape`.
 (N_LAYER, N_HEAD, N_EMBD, N_EMBD_P, N_INNER_P, N_QKV_P, N_VOCAB, N_VOCAB_P, HEAD_WIDTH, HEAD_WIDTH_P, EXACT_GELU,
@@ -144,6 +147,7 @@ def _attend(thread, threads, layer, shape, positions, table_of, tables, keys, va
     block_size = padded * BLOCK_TOKENS
     first_head, end_head = heads * thread // threads, heads * (thread + 1) // threads
     mine = end_head - first_head
+    whole_vectors = width // LANES * LANES
     queries_at = shape[SCRATCH_AT] + thread * shape[SCRATCH_STRIDE]
     results_at = queries_at + heads * ROWS_TOGETHER * padded
     scores_at = results_at + heads * ROWS_TOGETHER * padded
@@ -182,10 +186,7 @@ def _attend(thread, threads, layer, shape, positions, table_of, tables, keys, va
             for number in range(count):
                 from_at = shape[QKV_AT] + (row + number) * qkv_width + (first_head + head) * width
                 to_at = (head * count + number) * padded
-                for k in range(width):
-                    work[queries_at + to_at + k] = work[from_at + k] * scale
-                for k in range(padded):
-                    work[results_at + to_at + k] = np.float32(0.0)
+                take_query(work, from_at, width, scale, work, queries_at + to_at, work, results_at + to_at)
         if together:
             attention_scores_n(
                 work, queries_at, mine, padded, keys, base, block_stride, cache_scales, scales_base, scales_stride,
@@ -233,7 +234,8 @@ def _attend(thread, threads, layer, shape, positions, table_of, tables, keys, va
                 place = head * count + number
                 total = work[scores_at + place * scores_stride + scores_stride - 1]
                 to_at = shape[ATTENDED_AT] + (row + number) * out_width + (first_head + head) * width
-                for k in range(width):
+                divide(work, results_at + place * padded, whole_vectors, total, work, to_at)
+                for k in range(whole_vectors, width):
                     work[to_at + k] = work[results_at + place * padded + k] / total
         row += count
 
