@@ -204,6 +204,19 @@ def test_text_from_a_pipe_is_the_prompt_and_must_be_utf8(model_folder, engine):
     assert done.stderr == b"error: standard input: not UTF-8 near byte 3; convert it (iconv -t utf-8).\n"
 
 
+def test_each_of_several_texts_is_shown_as_it_comes(model_folder, engine):
+    options = {"max_tokens": 2000, "ignore_end_of_text": True}
+    arguments = ["-n", "3", "--max-batch", "1", "--max-tokens", "2000", "--ignore-end-of-text", "--backend", "cpu"]
+    with start(model_folder, "The cat", *arguments) as process:
+        seen = b""
+        while b"====================" not in seen:
+            seen += os.read(process.stdout.fileno(), 4096)
+        assert process.poll() is None
+        out = (seen + process.stdout.read()).decode()
+    wanted = ["The cat" + text for text in texts(engine, "The cat", n=3, **options)]
+    assert out == "\n====================\n".join(wanted) + "\n"
+
+
 def test_ctrl_c_ends_the_stream_with_the_text_so_far(model_folder, engine):
     with start(model_folder, "The cat", *ENDLESS) as process:
         begun = process.stdout.read(200)

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from gpt2lab.base.control_groups import usable_processors
 from gpt2lab.base.errors import BadInput
 
 Advance = Callable[[int], None]
@@ -23,14 +24,14 @@ def run_tasks(
     bereaved: Callable[..., None] | None = None,
     apart: bool = False,
 ) -> None:
-    """Call `function(*task, advance)` for every task, in `workers` processes (0: one a core), first ones first.
+    """Call `function(*task, advance)` for every task, in `workers` processes, first ones first.
 
-    What one process can do alone is done in this one, unless `apart` asks for another.
-    When a process dies, what is left is done one task at a time, each in a process of its own, and
+    0 workers are one for each processor that this process may keep busy. What one process can do alone is done in this
+    one, unless `apart` asks for another. When a process dies, what is left is done one task at a time, each in a process of its own, and
     `bereaved(*task, advance)` is called here for each task that dies again. Without it raises BadInput when a process
     dies; raises whatever a task raises.
     """
-    workers = min(workers or os.cpu_count() or 1, len(tasks))
+    workers = min(workers or usable_processors(), len(tasks))
     if workers < 2 and not apart:
         for task in tasks:
             function(*task, advance)

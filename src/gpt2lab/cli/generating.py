@@ -84,7 +84,8 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
             json: print a JSON object for each text, one a line
             backend: torch, or cpu (numba); auto takes torch where there is an accelerator
             weights: type to hold the weights in; as they are stored unless given
-            activation_bits: what int8 weights are multiplied by; 8 bits read long prompts faster and lose a little
+            activation_bits: of what int8 weights are multiplied by, and of their KV cache; 8 is faster for long prompts
+                and many texts, and loses a little
             threads: threads of the cpu backend; one a processor unless given
             max_batch: most texts that run side by side; the others wait
             cache_bytes: most bytes for what the texts under way remember; a quarter of the free memory unless given
@@ -374,21 +375,22 @@ class _Job:
 def _pieces(
     generation: "Generation", options: "SamplingOptions", task: "Task | None", before: str, between: str
 ) -> Iterator[str]:
-    """All texts of a generation as they are to be read: the first one as it comes, then the others."""
+    """All texts of a generation as they are to be read: each as it comes, once those before it have ended."""
+    number, shown, raw = 0, "", [""] * options.n
     yield before
-    shown = raw = ""
     if not options.best_of and not options.beams:
         for index, piece in generation.events():
-            if index:
-                continue
-            raw += piece
-            text, enough = _sentences(raw, task)
+            raw[index] += piece
+            while number < options.n - 1 and (ended := generation.ended(number)) is not None:
+                yield _of_task(ended, task).text[len(shown) :] + between + before
+                number, shown = number + 1, ""
+            text, enough = _sentences(raw[number], task)
             yield text[len(shown) :]
             shown = text
             if enough and options.n == 1:
                 break
         generation.cancel()
-    first, *others = (_of_task(completion, task).text for completion in generation.completions())
+    first, *others = (_of_task(completion, task).text for completion in generation.completions()[number:])
     yield first[len(shown) :]
     for text in others:
         yield between + before + text

@@ -103,6 +103,10 @@ class Generation:
             raise submission.error
         return submission.completions()
 
+    def ended(self, index: int) -> Completion | None:
+        """A sampled text that has ended; None where it has not. Its last pieces may still wait among the events."""
+        return self._submission.ended(index)
+
     def so_far(self) -> list[Completion]:
         """What there is of all texts, ended or not; to be asked for after `cancel`, or an interrupt."""
         return self._submission.completions()

@@ -129,6 +129,11 @@ class Submission:
             return [replace(one, index=rank) for rank, one in enumerate(order)]
         return found
 
+    def ended(self, index: int) -> Completion | None:
+        """One of the sampled texts, in order of index, once it has ended."""
+        sequence = self.sequences.get(index)
+        return None if sequence is None or sequence.finish_reason is None else self._sampled(index)
+
     def _sampled(self, index: int) -> Completion:
         sequence, reason = self.sequences.get(index), self.ended_early
         if sequence is None:  # it was never started

@@ -1,9 +1,9 @@
 """Whether the shards on disk are the ones that were written, byte for byte."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from gpt2lab.base.control_groups import usable_processors
 from gpt2lab.base.errors import BadInput
 from gpt2lab.base.files import sha256_of
 from gpt2lab.base.progress import progress_bar
@@ -19,7 +19,7 @@ def check_shards(folder: Path, info: TokensInfo) -> None:
     total = sum(shard.tokens for shard in shards)
     with (
         progress_bar("check", total=total, unit="tokens") as bar,
-        ThreadPoolExecutor(os.cpu_count()) as threads,
+        ThreadPoolExecutor(usable_processors()) as threads,
     ):
         hashes = threads.map(lambda shard: sha256_of(folder / shard.file), shards)
         for shard, found in zip(shards, hashes, strict=True):

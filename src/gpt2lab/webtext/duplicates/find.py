@@ -4,7 +4,6 @@ In memory are some 70 bytes a document, and one query of Daft's at a time; texts
 those documents alone that share a band hash with another one. Everything between is in a scratch folder.
 """
 
-import os
 import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ import pyarrow
 import pyarrow.parquet
 import xxhash
 
+from gpt2lab.base.control_groups import usable_processors
 from gpt2lab.base.errors import explain_full_disk
 from gpt2lab.base.progress import Bar, progress_bar
 from gpt2lab.webtext.duplicates.gram_file import GramFile, gram_sets
@@ -243,7 +243,7 @@ def _keep_longest(groups: Groups, kind: int, kinds: npt.NDArray[np.uint8], docum
 
 def _read_gram_sets(stage_files: Sequence[Path], documents: _Documents, numbers: Numbers) -> Iterator[Hashes]:
     """The 5-grams of some documents, in order, read by a thread a core; row groups without any of them are not read."""
-    threads = os.cpu_count() or 1
+    threads = usable_processors()
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[list[Hashes]]] = deque()
         for task in _reads(stage_files, documents, numbers):
