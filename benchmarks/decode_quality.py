@@ -2,8 +2,8 @@
 
 `python -m benchmarks.decode_quality FOLDER TEXT [--tokens 100000] [--json FILE]`, FOLDER a model of int8 weights
 (`gpt2lab quantize MODEL --out FOLDER`). The same weights, widened to float32, multiply inputs of float32 and read a
-cache of float32; then as they are, with inputs and a cache of 16 and of 8 bits. Each reads windows of the whole context,
-a piece at a time as a prompt is read; all tokens of a window but the first are predicted.
+cache of float32; then as they are, with inputs and a cache of 16 and of 8 bits. Each reads windows of the whole
+context, a piece at a time as a prompt is read; all tokens of a window but the first are predicted.
 """
 
 import argparse

@@ -16,8 +16,8 @@ from gpt2lab.base.errors import BadInput, BadOption, UserError
 from gpt2lab.checkpoints.model_folder import save_model_folder
 from gpt2lab.checkpoints.torch_network import published_weights
 from gpt2lab.checkpoints.weights import Checkpoint
-from gpt2lab.generate.cpu.backend import cpu_backend
 from gpt2lab.generate.backend import NextTokens
+from gpt2lab.generate.cpu.backend import cpu_backend
 from gpt2lab.generate.engine import PREFILL_CHUNK, Engine, Generation, QueueFull
 from gpt2lab.generate.opening import open_engine
 from gpt2lab.generate.options import SamplingOptions

@@ -29,7 +29,7 @@ def test_prefill_in_parts_and_decode_give_the_networks_logits(backend, small_mod
     np.testing.assert_allclose(all_TV, whole(small_model, first[:29])[7:], atol=1e-4)
     last_V = backend.prefill(np.array(second[:8], np.int32), 0, tables[1, :1])
     np.testing.assert_allclose(last_V, whole(small_model, second[:8])[-1], atol=1e-4)
-    logits_BV = backend.decode(np.array([first[29], second[8]], np.int32), np.array([29, 8], np.int32), tables).logits_BV
+    logits_BV = backend.decode(np.array([first[29], second[8]], np.int32), np.array([29, 8], np.int32), tables).logits
     for logits_V, tokens in zip(logits_BV, (first, second), strict=True):
         np.testing.assert_allclose(logits_V, whole(small_model, tokens)[-1], atol=1e-4)
 
@@ -40,6 +40,6 @@ def test_a_copied_block_goes_on_by_itself(backend, small_model):
     backend.copy_block(5, 2)
     tables, positions = np.array([[3, 5], [3, 2]], np.int32), np.array([20, 20], np.int32)
     backend.decode(np.array([7, 8], np.int32), positions, tables)
-    logits_BV = backend.decode(np.array([9, 9], np.int32), positions + 1, tables).logits_BV
+    logits_BV = backend.decode(np.array([9, 9], np.int32), positions + 1, tables).logits
     for logits_V, between in zip(logits_BV, (7, 8), strict=True):
         np.testing.assert_allclose(logits_V, whole(small_model, [*tokens, between, 9])[-1], atol=1e-4)

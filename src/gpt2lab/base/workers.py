@@ -27,9 +27,9 @@ def run_tasks(
     """Call `function(*task, advance)` for every task, in `workers` processes, first ones first.
 
     0 workers are one for each processor that this process may keep busy. What one process can do alone is done in this
-    one, unless `apart` asks for another. When a process dies, what is left is done one task at a time, each in a process of its own, and
-    `bereaved(*task, advance)` is called here for each task that dies again. Without it raises BadInput when a process
-    dies; raises whatever a task raises.
+    one, unless `apart` asks for another. When a process dies, what is left is done one task at a time, each in a
+    process of its own, and `bereaved(*task, advance)` is called here for each task that dies again. Without it raises
+    BadInput when a process dies; raises whatever a task raises.
     """
     workers = min(workers or usable_processors(), len(tasks))
     if workers < 2 and not apart:

@@ -22,9 +22,10 @@ LogitsOf = Literal["none", "last", "all"]
 class NextTokens(NamedTuple):
     """What may follow each of B sequences."""
 
-    logits_BV: Float32
-    greatest_B: list[int] | None
-    """The id of the greatest logit, the lowest of equals; -1 where one is not finite. None: who wants to know looks."""
+    logits: Float32
+    """[B, V]"""
+    greatest: list[int] | None
+    """[B] ids of the greatest logits, the lowest of equals, -1 where one is not finite; None where nobody looked."""
 
 
 class Backend(Protocol):

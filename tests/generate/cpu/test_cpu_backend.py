@@ -143,7 +143,7 @@ def test_the_greatest_logit_is_the_first_of_equals_and_none_where_one_is_not_fin
         tensors["ln_f.bias"] = StoredTensor.of(np.ones(checkpoint.config.n_embd, np.float32))
         backend = cpu_backend(replace(checkpoint, tensors=tensors), threads=threads)
         backend.reserve(1)
-        return backend.decode(ids[:1], position, table).greatest_B
+        return backend.decode(ids[:1], position, table).greatest
 
     last = checkpoint.config.vocab_size - 1
     assert greatest_with({}) == [0]
@@ -162,7 +162,7 @@ def test_a_copied_block_holds_the_same(checkpoint, ids, weights):
     backend.copy_block(3, 6)
     again = np.array([6, 0], np.int32)
     found = backend.decode(ids[19:20], np.array([19], np.int32), again[None])
-    assert np.array_equal(found.logits_BV[0], wanted)
+    assert np.array_equal(found.logits[0], wanted)
 
 
 def test_more_rows_than_one_step_takes_are_read_in_several(small_tokenizer, tmp_path):

@@ -108,7 +108,7 @@ def take_query(
     results: Array,
     results_at: Value,
 ) -> None:
-    """A head's query [width] times `scale` with zeros up to whole vectors, and as many zeros where its result will be."""
+    """A head's query [width] times `scale`, zeros up to whole vectors, and as many zeros where its result will be."""
     b, factor = emit.builder, emit.splat(scale)
 
     def write(k: Value, _: Sequence[Value]) -> list[Value]:
@@ -238,7 +238,7 @@ def times_scales(
     table_at: Value,
     tokens: Value,
 ) -> None:
-    """Weights [S] of one head times the scales of the values that they weigh, in place; nothing where these are none."""
+    """Weights [S] of one head times the scales of the values that they weigh, in place; where there are scales."""
     if values.element == types.float32:
         return
     b = emit.builder

@@ -108,9 +108,9 @@ class CpuBackend:
         self._best = np.zeros((threads, ROWS), np.int64)
         self._shape[:] = (
             config.n_layer, config.n_head, config.n_embd, d, inner, qkv, config.vocab_size, padded(config.vocab_size),
-            self._head_width, self._head_width_p, config.activation_function == "gelu", x_at, y_at, qkv_at, attended_at, inner_at,
-            factors_stride, scratch_at, scratch_stride, scores_stride, weights.final_norm_at, weights.positions_at,
-            weights.zeros_at,
+            self._head_width, self._head_width_p, config.activation_function == "gelu", x_at, y_at, qkv_at, attended_at,
+            inner_at, factors_stride, scratch_at, scratch_stride, scores_stride, weights.final_norm_at,
+            weights.positions_at, weights.zeros_at,
         )  # fmt: skip
 
     def reserve(self, blocks: int) -> None:

@@ -277,11 +277,10 @@ def forward(  # type: ignore[no-untyped-def]
     """Logits [W, vocabulary] of the rows `wanted`, and the new keys and values in the cache.
 
     `best` [threads, R] has in its first row the id of the greatest logit for each, -1 where one is not finite.
-
     Every thread of a team calls it with its own number. `tokens`, `positions` and `table_of` (the row of `tables` that
-    is a token's) are int32 [R]; keys are [blocks, L, H, K, 16], values [blocks, L, H, 16, K] and `cache_scales` [blocks, L, H, 2, 16]; `work` holds all that is
-    between, and its padding is zero from the start. `rounded` (int16 or int8), `sums` and `factors` are for inputs
-    that are rounded.
+    is a token's) are int32 [R]; keys are [blocks, L, H, K, 16], values [blocks, L, H, 16, K] and `cache_scales`
+    [blocks, L, H, 2, 16] (see `attention.py`); `work` holds all that is between, and its padding is zero from the
+    start. `rounded` (int16 or int8), `sums` and `factors` are for inputs that are rounded.
     """
     rows = len(tokens)
     padded, inner, qkv = shape[N_EMBD_P], shape[N_INNER_P], shape[N_QKV_P]
