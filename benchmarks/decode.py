@@ -1,6 +1,7 @@
 """How fast does it generate? Ours beside transformers, CTranslate2, OpenVINO GenAI and llama.cpp, on the processor.
 
-`python -m benchmarks.decode [--json FILE] [--quick]`. The 124M shape with random weights, greedy, end of text ignored
+`python -m benchmarks.decode [--json FILE] [--quick]`. The 124M shape with random weights (no two tensors alike: OpenVINO
+keeps equal ones once, so that they stay in a processor's cache), greedy, end of text ignored
 so that all make the same number of tokens: 128 after a prompt of 32, for one sequence and for eight different ones
 together; and the first token after a prompt of 512. Every contestant is a process of its own, in its own environment,
 that loads once; a round runs each once, all with the same prompts, which are new in every round; figures are medians.
@@ -157,6 +158,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="one round of 32 tokens, without the 1542M shape")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--tasks", nargs="+", choices=TASKS, help="these of 124M and no more: shorter turns, finer pairs"
+    )
     parser.add_argument("--only", nargs="+", metavar="LIBRARY", help=f"of {', '.join(LIBRARIES)}")
     parser.add_argument("--folder", type=Path, help="where models are made, and found again the next time")
     asked = parser.parse_args()
@@ -168,14 +172,14 @@ def main() -> None:
     with ExitStack() as stack:
         folder = asked.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpt2lab-bench-")))
         make_models(folder / "117M", "117M", {one.model for one in there})
-        sitting = sit(there, folder / "117M", rounds, new_tokens)
+        sitting = sit(there, folder / "117M", rounds, new_tokens, tuple(asked.tasks or TASKS))
         xl: Sitting | None = None
-        if not asked.quick:
+        if not asked.quick and not asked.tasks:
             large = [one for one in there if one.name in XL]
             make_models(folder / "1542M", "1542M", {one.model for one in large})
             xl = sit(large, folder / "1542M", min(rounds, 3), new_tokens, tasks=("one",))
         first_token: list[float] = []
-        if any(one.model == "int8" for one in there):
+        if any(one.model == "int8" for one in there) and not asked.tasks:
             first_token = [first_token_seconds(folder / "117M" / "int8") for _ in range(rounds + 1)][1:]
     figures = summarize(sitting, xl, first_token)
     print_table(sitting, xl, first_token, figures)
@@ -366,14 +370,15 @@ def summarize(sitting: Sitting, xl: Sitting | None, first_token: list[float]) ->
     """The figures of the claims; a ratio against an absent peer is missing."""
     figures: dict[str, Any] = {}
     for key, (ours, task, *bits) in COMPARED.items():
-        peer = best_peer(sitting, task, *bits)
-        if ours not in sitting.runs or peer is None:
+        if ours not in sitting.runs or task not in sitting.runs[ours]:
+            continue
+        if (peer := best_peer(sitting, task, *bits)) is None:
             continue
         ratio = sitting.median(ours, task) / sitting.median(peer.name, task)
         figures[key] = 1 / ratio if task == "prefill" else ratio
         figures[f"{key}_is"] = peer.name
     for one in sitting.contestants:
-        if one.name == "gpt2lab int8":
+        if one.name == "gpt2lab int8" and "one" in sitting.runs[one.name]:
             figures["int8_b1_of_bandwidth"] = of_bandwidth(sitting, one)
             figures["int8_b1_of_best_bandwidth"] = of_best_bandwidth(sitting, one)
     if xl and "gpt2lab int8" in xl.runs:
@@ -418,13 +423,18 @@ def print_table(sitting: Sitting, xl: Sitting | None, first_token: list[float], 
         if one.name not in sitting.runs:
             print(f"{one.name:38}{'absent':>28}")
             continue
-        cells = [spread(sitting.values(one.name, task), 3 if task == "prefill" else 1) for task in TASKS]
+        found = sitting.runs[one.name]
+        cells = [
+            spread(sitting.values(one.name, task), 3 if task == "prefill" else 1) if task in found else ""
+            for task in TASKS
+        ]
+        share = f"{of_bandwidth(sitting, one):.0%}" if "one" in found else ""
         print(
             f"{one.name:38}{one.bits:>6.3g}{cells[0]:>25}{cells[1]:>25}{cells[2]:>24}"
-            f"{of_bandwidth(sitting, one):>14.0%}{peak_memory(sitting, one.name) / 1e6:>9,.0f}"
+            f"{share:>14}{peak_memory(sitting, one.name) / 1e6:>9,.0f}"
         )
-    rates = sorted(rate / 1e9 for each in sitting.bandwidth.values() for rate in each)
-    print(f"memory reads {spread(rates, 1)} GB/s")
+    if rates := sorted(rate / 1e9 for each in sitting.bandwidth.values() for rate in each):
+        print(f"memory reads {spread(rates, 1)} GB/s")
     print(f"a contestant that waited took {max(sitting.idle_cpu.values(), default=0):.1%} of a core at most")
     for one in xl.contestants if xl else ():
         print(

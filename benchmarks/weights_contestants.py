@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 PROMPT = list(range(1000, 1016))
-BLOCK = 1 << 20
 SEED = 1
 
 
@@ -30,18 +30,22 @@ def main() -> None:
 
 
 def make(folder: Path, size: str) -> dict[str, Any]:
-    """A model folder of a named size with weights that are random, but the same numbers again and again."""
+    """A model folder of a named size with random weights, others in each tensor: OpenVINO keeps equal tensors once."""
     from gpt2lab.checkpoints.formats.hugging_face import write_hugging_face
     from gpt2lab.checkpoints.weights import Checkpoint, StoredTensor, published_shapes
     from gpt2lab.model.config import gpt2_size
     from gpt2lab.tokens.bpe import gpt2_tokenizer
 
-    numbers = np.random.default_rng(SEED).standard_normal(BLOCK, dtype=np.float32) * np.float32(0.02)
     config = gpt2_size(size)
 
     def tensor(name: str, shape: tuple[int, ...]) -> StoredTensor:
         base = np.float32(name.endswith(("ln_1.weight", "ln_2.weight", "ln_f.weight")))
-        return StoredTensor(shape, "float32", lambda: np.resize(numbers, shape) + base)
+
+        def read() -> NDArray[np.float32]:
+            numbers = np.random.default_rng([SEED, *name.encode()]).standard_normal(shape, dtype=np.float32)
+            return numbers * np.float32(0.02) + base
+
+        return StoredTensor(shape, "float32", read)
 
     tensors = {name: tensor(name, shape) for name, shape in published_shapes(config).items()}
     write_hugging_face(folder, Checkpoint(folder, "made", config, tensors, gpt2_tokenizer()))

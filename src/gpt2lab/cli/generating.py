@@ -84,8 +84,7 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
             json: print a JSON object for each text, one a line
             backend: torch, or cpu (numba); auto takes torch where there is an accelerator
             weights: type to hold the weights in; as they are stored unless given
-            activation_bits: of what int8 weights are multiplied by, and of their KV cache; 8 is faster for long prompts
-                and many texts, and loses a little
+            activation_bits: of the inputs and the KV cache of int8 weights; 8 is faster for many texts or long ones
             threads: threads of the cpu backend; one a processor unless given
             max_batch: most texts that run side by side; the others wait
             cache_bytes: most bytes for what the texts under way remember; a quarter of the free memory unless given

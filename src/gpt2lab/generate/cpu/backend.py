@@ -11,6 +11,7 @@ from gpt2lab.checkpoints.weights import Checkpoint, without_padding
 from gpt2lab.generate.backend import Float32, Int32, LogitsOf, NextTokens
 from gpt2lab.generate.cpu.attention import BLOCK_TOKENS, ROWS_TOGETHER, SCALES
 from gpt2lab.generate.cpu.kernels import ACTIVATION_BLOCKS
+from gpt2lab.generate.cpu.memory import zeros
 from gpt2lab.generate.cpu.packing import WEIGHT_TYPES, PackedWeights, WeightType, pack, padded
 from gpt2lab.generate.cpu.step import SHAPE, forward
 from gpt2lab.generate.cpu.team import Team
@@ -100,11 +101,11 @@ class CpuBackend:
         sizes = (ROWS * d, ROWS * d, ROWS * qkv, ROWS * d, ROWS * inner, threads * scratch_stride)
         ends = np.cumsum(sizes)
         x_at, y_at, qkv_at, attended_at, inner_at, scratch_at = (ends - sizes).tolist()
-        self._work = np.zeros(int(ends[-1]), np.float32)
-        self._rounded = np.zeros(ROWS * inner, np.int16 if self._activation_bits == 16 else np.int8)
-        self._sums = np.zeros(ROWS * factors_stride, np.int32)
-        self._factors = np.zeros(ROWS * factors_stride, np.float32)
-        self._logits = np.zeros((ROWS, padded(config.vocab_size)), np.float32)
+        self._work = zeros(int(ends[-1]), np.float32)
+        self._rounded = zeros(ROWS * inner, np.int16 if self._activation_bits == 16 else np.int8)
+        self._sums = zeros(ROWS * factors_stride, np.int32)
+        self._factors = zeros(ROWS * factors_stride, np.float32)
+        self._logits = zeros((ROWS, padded(config.vocab_size)), np.float32)
         self._best = np.zeros((threads, ROWS), np.int64)
         self._shape[:] = (
             config.n_layer, config.n_head, config.n_embd, d, inner, qkv, config.vocab_size, padded(config.vocab_size),
@@ -117,8 +118,8 @@ class CpuBackend:
         """See Backend. The memory of a block, all layers of which lie together, is taken when it is first written."""
         shape = (blocks, self.config.n_layer, self.config.n_head)
         numbers = (*shape, self._head_width_p * BLOCK_TOKENS)
-        self._keys, self._values = np.zeros(numbers, self._cache_type), np.zeros(numbers, self._cache_type)
-        self._scales = np.zeros((*shape, SCALES * self._has_scales), np.float32)
+        self._keys, self._values = zeros(numbers, self._cache_type), zeros(numbers, self._cache_type)
+        self._scales = zeros((*shape, SCALES * self._has_scales), np.float32)
 
     def prefill(self, tokens_T: Int32, start: int, table_N: Int32, logits: LogitsOf = "last") -> Float32 | None:
         """See Backend."""

@@ -24,6 +24,7 @@ from gpt2lab.checkpoints.quantization import (
 from gpt2lab.checkpoints.weights import Checkpoint, only_finite
 from gpt2lab.generate.cpu.compiled import compiled
 from gpt2lab.generate.cpu.kernels import BIAS, GROUP, PANEL
+from gpt2lab.generate.cpu.memory import zeros
 from gpt2lab.generate.cpu.step import (
     FC_B,
     FC_S,
@@ -111,11 +112,11 @@ def pack(checkpoint: Checkpoint, weights: WeightType) -> PackedWeights:
     if weights == "int4" and d % GROUP:
         raise BadOption(f"--weights int4: {where} is {d} wide; 4 bits go in groups of {GROUP}. Take int8.")
     shapes = {"attn.c_attn": (d, 3 * d), "attn.c_proj": (d, d), "mlp.c_fc": (d, 4 * d), "mlp.c_proj": (4 * d, d)}
-    panels = np.zeros(config.n_layer * sum(_elements(weights, *shape) for shape in shapes.values()), _ELEMENTS[weights])
+    panels = zeros(config.n_layer * sum(_elements(weights, *shape) for shape in shapes.values()), _ELEMENTS[weights])
     if weights == "int4":
         panels[:] = 0x88  # two zeros
     scale_type = np.uint16 if weights == "int4" else np.float32
-    scales = np.zeros(config.n_layer * sum(_scales(weights, *shape) for shape in shapes.values()), scale_type)
+    scales = zeros(config.n_layer * sum(_scales(weights, *shape) for shape in shapes.values()), scale_type)
     small = [np.zeros(0, np.float32)]
     places = np.zeros((config.n_layer, LAYER), np.int64)
     tensors = only_finite(checkpoint).tensors
@@ -172,8 +173,8 @@ def _scales(weights: WeightType, inputs: int, outputs: int) -> int:
 
 
 def _room(weights: WeightType, inputs: int, outputs: int) -> PackedMatrix:
-    panels = np.zeros(_elements(weights, inputs, outputs), _ELEMENTS[weights])
-    return PackedMatrix(panels, np.zeros(_scales(weights, inputs, outputs), np.float32))
+    panels = zeros(_elements(weights, inputs, outputs), _ELEMENTS[weights])
+    return PackedMatrix(panels, zeros(_scales(weights, inputs, outputs), np.float32))
 
 
 def _pack_matrix(checkpoint: Checkpoint, name: str, weights: WeightType, room: PackedMatrix) -> None:
