@@ -1,9 +1,9 @@
 """How fast does it generate? Ours beside transformers, CTranslate2, OpenVINO GenAI and llama.cpp, on the processor.
 
 `python -m benchmarks.decode [--json FILE] [--quick]`. The 124M shape with random weights (no two tensors alike:
-OpenVINO keeps equal ones once, which then stay in a processor's cache), greedy, end of text ignored so that all make the
-same number of tokens: 128 after a prompt of 32, for one sequence and for eight different ones together; and the first
-token after a prompt of 512. Every contestant is a process of its own, in its own environment,
+OpenVINO keeps equal ones once, which then stay in a processor's cache), greedy, end of text ignored so that all make
+the same number of tokens: 128 after a prompt of 32, for one sequence and for eight different ones together; and the
+first token after a prompt of 512. Every contestant is a process of its own, in its own environment,
 that loads once; a round runs each once, all with the same prompts, which are new in every round; figures are medians.
 Compared is decoding: the tokens that came after every sequence had its first one, by the time they took.
 
