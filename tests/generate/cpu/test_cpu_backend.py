@@ -128,7 +128,7 @@ def test_a_sequence_has_the_same_bits_alone_in_pieces_and_among_others(checkpoin
             assert greatest_B == logits_BV.argmax(axis=1).tolist()
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("threads", [1, 2, 3, 9])  # of five panels of logits: some have none
 def test_the_greatest_logit_is_the_first_of_equals_and_none_where_one_is_not_finite(checkpoint, ids, threads):
     """Each thread looks at its own part of the vocabulary."""
     bias_of_nothing = {"wte.weight": np.zeros((checkpoint.config.vocab_size, checkpoint.config.n_embd), np.float32)}

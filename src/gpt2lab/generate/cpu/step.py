@@ -55,6 +55,8 @@ from gpt2lab.generate.cpu.vectors import LANES
  X_AT, Y_AT, QKV_AT, ATTENDED_AT, INNER_AT, FACTORS_STRIDE, SCRATCH_AT, SCRATCH_STRIDE, SCORES_STRIDE, FINAL_NORM_AT,
  POSITIONS_AT, ZEROS_AT, SHAPE) = range(24)  # fmt: skip
 
+NOT_FINITE, NO_LOGITS = -1, -2
+
 # Places in `layer_at`, where a layer's weights and parameters begin.
 (LN_1_GAIN, LN_1_BIAS, QKV_W, QKV_S, QKV_B, PROJ_W, PROJ_S, PROJ_B, LN_2_GAIN, LN_2_BIAS, FC_W, FC_S, FC_B, OUT_W,
  OUT_S, OUT_B, LAYER) = range(17)  # fmt: skip
@@ -249,13 +251,19 @@ def _round_rows(thread, threads, rows, work, at, length, rounded, sums, factors,
 
 @compiled
 def _find_best(thread, threads, rows, vocabulary, padded, logits, best):  # type: ignore[no-untyped-def]
-    """The id of the greatest of this thread's logits in each row, the lowest of equals; -1 where one is not finite."""
+    """The id of the greatest of this thread's logits in each row, the lowest of equals.
+
+    NOT_FINITE where one is not finite, NO_LOGITS for a thread that has none.
+    """
     panels = padded // PANEL
     first, end = panels * thread // threads * PANEL, min(vocabulary, panels * (thread + 1) // threads * PANEL)
     for row in range(rows):
+        if first >= end:
+            best[thread, row] = NO_LOGITS
+            continue
         row_at = row * padded
         found = greatest(logits, row_at + first, row_at + end)
-        best[thread, row] = found - row_at if found >= 0 else -1
+        best[thread, row] = found - row_at if found >= 0 else NOT_FINITE
 
 
 @compiled
@@ -264,7 +272,9 @@ def _choose_best(threads, rows, padded, logits, best):  # type: ignore[no-untype
     for row in range(rows):
         for thread in range(1, threads):
             found, other = best[0, row], best[thread, row]
-            if found >= 0 and (other < 0 or logits[row * padded + other] > logits[row * padded + found]):
+            if found == NOT_FINITE or other == NO_LOGITS:
+                continue
+            if found == NO_LOGITS or other == NOT_FINITE or logits[row * padded + other] > logits[row * padded + found]:
                 best[0, row] = other
 
 
