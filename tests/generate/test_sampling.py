@@ -466,6 +466,16 @@ def test_a_temperature_next_to_0_is_greedy(temperature):
     assert {sampler.choose(LOGITS).token for _ in range(50)} == {1}
 
 
+@pytest.mark.parametrize("options", [{}, {"banned": (3,)}, {"banned": (1,)}, {"temperature": 1.0}, {"min_tokens": 2}])
+def test_a_greatest_logit_that_is_known_changes_nothing(options):
+    """Nor one that was looked for among more logits than these, of which one is not finite."""
+    asked = SamplingOptions(**{"temperature": 0.0} | options)
+    wanted, known, broken = (Sampler(asked, len(LOGITS), (), END_OF_TEXT) for _ in range(3))
+    for _ in range(5):
+        token = wanted.choose(LOGITS).token
+        assert known.choose(LOGITS, 1).token == broken.choose(LOGITS, -1).token == token
+
+
 @pytest.mark.parametrize("temperature", [1e30, 1e300])
 def test_a_temperature_without_end_chooses_evenly_and_still_never_what_is_banned(temperature):
     options = SamplingOptions(temperature=temperature, banned=(1, 2), typical_p=0.999)

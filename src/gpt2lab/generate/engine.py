@@ -13,7 +13,6 @@ from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from math import ceil
 
 import numpy as np
@@ -443,7 +442,8 @@ class Engine:
             tables_BN,
         )
         self.statistics.decode_tokens += len(sequences)
-        for sequence, logits_V, greatest in zip(sequences, logits_BV, greatest_B or repeat(None), strict=False):
+        greatest_of = greatest_B or itertools.repeat(None)
+        for sequence, logits_V, greatest in zip(sequences, logits_BV, greatest_of, strict=False):
             if sequence.running:
                 self._has_read(sequence, 1)
                 self._go_on(sequence, logits_V, greatest)

@@ -166,7 +166,9 @@ class Sampler:
         """
         if logits_V.shape != (self._vocab_size,):
             raise ValueError(f"logits of shape {logits_V.shape} for a vocabulary of {self._vocab_size}")
-        best = checked_best(logits_V) if greatest is None or greatest < 0 else logits_V[greatest]
+        if greatest is not None and greatest < 0:
+            greatest = None  # of more logits than these, perhaps
+        best = checked_best(logits_V) if greatest is None else logits_V[greatest]
         token = self._next_token(logits_V, best, greatest)
         logprob: float | None = None
         alternatives: tuple[tuple[int, float], ...] = ()
