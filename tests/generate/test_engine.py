@@ -415,7 +415,7 @@ def test_broken_logits_fail_their_own_request_only(new_engine, alone, monkeypatc
         calls.append(None)
         if len(calls) == 3:
             logits_BV[0] = float("nan")
-            greatest_B = greatest_B and [-1, *greatest_B[1:]]
+            greatest_B = [-1, *greatest_B[1:]]
             if isinstance(engine.backend, TorchBackend):
                 engine.backend._k_LSHK[:, tables_BN[0, 0] * BLOCK_TOKENS] = float("nan")
         return NextTokens(logits_BV, greatest_B)

@@ -7,6 +7,7 @@ A table is an int32 array of block numbers: entry i holds positions [i * block_t
 Names of arrays end in their shape: T new tokens of one sequence, B sequences, N blocks of a table, V vocabulary.
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -24,7 +25,7 @@ class NextTokens(NamedTuple):
 
     logits: Float32
     """[B, V]"""
-    greatest: list[int] | None
+    greatest: Sequence[int | None]
     """[B] ids of the greatest logits, the lowest of equals, -1 where one is not finite; None where nobody looked."""
 
 

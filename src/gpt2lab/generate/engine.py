@@ -442,8 +442,7 @@ class Engine:
             tables_BN,
         )
         self.statistics.decode_tokens += len(sequences)
-        greatest_of = greatest_B or itertools.repeat(None)
-        for sequence, logits_V, greatest in zip(sequences, logits_BV, greatest_of, strict=False):
+        for sequence, logits_V, greatest in zip(sequences, logits_BV, greatest_B, strict=True):
             if sequence.running:
                 self._has_read(sequence, 1)
                 self._go_on(sequence, logits_V, greatest)

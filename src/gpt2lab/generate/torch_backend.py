@@ -80,7 +80,7 @@ class TorchBackend:
         """See `Backend.decode`."""
         with torch.inference_mode():
             hidden_BD = self._hidden(tokens_B[:, None], positions_B[:, None], tables_BN)[:, 0]
-            return NextTokens(self._logits(hidden_BD), None)
+            return NextTokens(self._logits(hidden_BD), [None] * len(tokens_B))
 
     def copy_block(self, source: int, target: int) -> None:
         """See `Backend.copy_block`."""

@@ -12,9 +12,8 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
-from gpt2lab.generate.cpu.kernels import SMALLEST_ROUNDED, WIDE_REGISTERS
+from gpt2lab.generate.cpu.kernels import WIDE_REGISTERS, rounding
 from gpt2lab.generate.cpu.vectors import (
-    F32,
     FLOATS,
     I64,
     INTS,
@@ -34,6 +33,12 @@ SCALES = 2 * BLOCK_TOKENS
 
 LOWEST = -3.0e38
 """The score of a token that is not seen."""
+
+
+def _block_of(emit: Emitter, table: Array, table_at: Value, token: Value) -> Value:
+    """The number of the block that holds a token of the sequence whose blocks are in `table`."""
+    b = emit.builder
+    return b.sext(b.load(table.at(table_at, b.udiv(token, index(BLOCK_TOKENS)))), I64)
 
 
 def _keep(step: int) -> Any:
@@ -61,11 +66,8 @@ def _keep(step: int) -> Any:
 
         inverse = None
         if cache.element != types.float32:
-            top = ir.Constant(F32, float(2 ** (cache.element.bitwidth - 1) - 1))
-            largest = emit.largest(index(0), width, load)
-            b.store(b.fdiv(largest, top), scales.at(scale_at), align=4)
-            is_large = b.fcmp_ordered(">", largest, ir.Constant(F32, SMALLEST_ROUNDED))
-            inverse = emit.splat(b.select(is_large, b.fdiv(top, largest), ir.Constant(F32, 0.0)))
+            scale, inverse = rounding(emit, emit.largest(index(0), width, load), cache.element.bitwidth)
+            b.store(scale, scales.at(scale_at), align=4)
 
         def write(k: Value, _: Sequence[Value]) -> list[Value]:
             kept = load(k)
@@ -165,7 +167,7 @@ def _attention_scores(rows: int) -> Any:
         b = emit.builder
 
         def block(start: Value, _: Sequence[Value]) -> list[Value]:
-            entry = b.sext(b.load(table.at(table_at, b.lshr(start, index(4)))), I64)
+            entry = _block_of(emit, table, table_at, start)
             k_block = keys.at(keys_at, b.mul(entry, block_stride))
             scales_of_block = scales.at(scales_at, b.mul(entry, scales_stride))
 
@@ -244,7 +246,7 @@ def times_scales(
     b = emit.builder
 
     def block(start: Value, _: Sequence[Value]) -> list[Value]:
-        entry = b.sext(b.load(table.at(table_at, b.lshr(start, index(4)))), I64)
+        entry = _block_of(emit, table, table_at, start)
         pointer = weights.at(weights_at, start)
         factors = emit.load(scales.at(scales_at, b.mul(entry, scales_stride), index(BLOCK_TOKENS)))
         emit.store(b.fmul(emit.load(pointer), factors), pointer)
@@ -277,7 +279,7 @@ def _weighted_values(rows: int, vectors: int) -> Any:
         b = emit.builder
 
         def block(start: Value, _: Sequence[Value]) -> list[Value]:
-            entry = b.sext(b.load(table.at(table_at, b.lshr(start, index(4)))), I64)
+            entry = _block_of(emit, table, table_at, start)
             v_block = values.at(values_at, b.mul(entry, block_stride))
             count = b.sub(emit.smaller(emit.offset(start, index(BLOCK_TOKENS)), tokens), start)
 

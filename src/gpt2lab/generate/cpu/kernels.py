@@ -375,6 +375,13 @@ def layer_norm(
     emit.loop(index(0), padded, LANES, [], write)
 
 
+def rounding(emit: Emitter, largest: Value, bits: int) -> tuple[Value, Value]:
+    """The scale of whole numbers of some bits, the largest of which stands for `largest`; and its inverse, a vector."""
+    b, top = emit.builder, ir.Constant(F32, float(2 ** (bits - 1) - 1))
+    is_large = b.fcmp_ordered(">", largest, ir.Constant(F32, SMALLEST_ROUNDED))
+    return b.fdiv(largest, top), emit.splat(b.select(is_large, b.fdiv(top, largest), ir.Constant(F32, 0.0)))
+
+
 @kernel()
 def round_inputs(
     emit: Emitter,
@@ -393,16 +400,15 @@ def round_inputs(
     or an infinity has such a factor, so that what is computed from it is no number either.
     """
     b, x, bits = emit.builder, inputs.at(inputs_at), out.element.bitwidth
-    size, top = ACTIVATION_BLOCKS[bits], ir.Constant(F32, float(2 ** (bits - 1) - 1))
-    zero, least = ir.Constant(F32, 0.0), ir.Constant(F32, SMALLEST_ROUNDED)
+    size = ACTIVATION_BLOCKS[bits]
     order = [4 * (lane // 4) + (0, 2, 1, 3)[lane % 4] for lane in range(LANES)]
 
     def block(start: Value, _: Sequence[Value]) -> list[Value]:
         end = emit.smaller(emit.offset(start, index(size)), length)
         largest = emit.largest(start, end, lambda k: emit.load(emit.at(x, k)))
         number = emit.offset(factors_at, b.udiv(start, index(size)))
-        b.store(b.fdiv(largest, top), factors.at(number), align=4)
-        inverse = emit.splat(b.select(b.fcmp_ordered(">", largest, least), b.fdiv(top, largest), zero))
+        factor, inverse = rounding(emit, largest, bits)
+        b.store(factor, factors.at(number), align=4)
 
         def write(k: Value, total: Sequence[Value]) -> list[Value]:
             whole = b.fptosi(emit.nearest(b.fmul(emit.load(emit.at(x, k)), inverse)), INTS)
@@ -454,10 +460,7 @@ def greatest(emit: Emitter, values: Array, at: Value, end: Value) -> Value:
 
     best, places, most = emit.loop(at, end, LANES, [lowest, nowhere, int_constant(0)], look)
     top = emit.splat(emit.across(emit.larger, best))
-    first = emit.across(
-        lambda one, other: b.select(b.icmp_signed("<", one, other), one, other),
-        b.select(b.fcmp_ordered("==", best, top), places, nowhere),
-    )
+    first = emit.across(emit.smaller, b.select(b.fcmp_ordered("==", best, top), places, nowhere))
     largest = b.bitcast(emit.across(emit.larger_whole, most), F32)
     is_finite = b.fcmp_ordered("<", largest, ir.Constant(F32, float("inf")))
     return b.select(is_finite, b.add(b.sext(first, I64), at), index(-1))

@@ -112,7 +112,7 @@ class Emitter:
         return self.call("llvm.rint.v16f32", a)
 
     def smaller(self, a: Value, b: Value) -> Value:
-        """The smaller of two offsets."""
+        """The smaller of two whole numbers, or in each lane."""
         return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
 
     def larger(self, a: Value, b: Value) -> Value:
