@@ -80,7 +80,7 @@ def test_compressed_files_read_the_same(tmp_path):
         ("a.jsonl", b'{"body": "x"}\n', r"a\.jsonl: line 1 has no text we know of \(body\); name its column text"),
         ("a.jsonl", b'{"ctx": "x", "endings": ["y"], "label": 3}\n', r"line 1: label 3 is none of its 1 options"),
         ("a.parquet", b"PAR1", r"a\.parquet: not a Parquet file"),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 9)[:-9], r"a\.jsonl\.gz: can't be read to its end"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 9, mtime=0)[:-9], r"a\.jsonl\.gz: can't be read to its end"),
     ],
 )
 def test_what_is_not_understood_is_named_with_its_place_and_remedy(tmp_path, name, content, words):
