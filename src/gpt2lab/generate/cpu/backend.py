@@ -13,7 +13,7 @@ from gpt2lab.generate.cpu.attention import BLOCK_TOKENS, ROWS_TOGETHER, SCALES
 from gpt2lab.generate.cpu.kernels import ACTIVATION_BLOCKS
 from gpt2lab.generate.cpu.memory import zeros
 from gpt2lab.generate.cpu.packing import WEIGHT_TYPES, PackedWeights, WeightType, pack, padded
-from gpt2lab.generate.cpu.step import SHAPE, forward
+from gpt2lab.generate.cpu.step import GELU_BY_ERF, GELU_BY_TANH, SHAPE, forward
 from gpt2lab.generate.cpu.team import Team
 from gpt2lab.generate.cpu.vectors import LANES
 from gpt2lab.model.config import GPT2Config
@@ -98,18 +98,20 @@ class CpuBackend:
         factors_stride = -(-inner // ACTIVATION_BLOCKS[self._activation_bits])
         scores_stride = -(-config.context_length // LANES) * LANES + LANES
         scratch_stride = config.n_head * ROWS_TOGETHER * (2 * self._head_width_p + scores_stride)
-        sizes = (ROWS * d, ROWS * d, ROWS * qkv, ROWS * d, ROWS * inner, threads * scratch_stride)
+        rows = max(ROWS, threads)  # a lone row is normed and rounded by each thread for itself
+        sizes = (rows * d, rows * d, rows * qkv, rows * d, rows * inner, threads * scratch_stride)
         ends = np.cumsum(sizes)
         x_at, y_at, qkv_at, attended_at, inner_at, scratch_at = (ends - sizes).tolist()
         self._work = zeros(int(ends[-1]), np.float32)
-        self._rounded = zeros(ROWS * inner, np.int16 if self._activation_bits == 16 else np.int8)
-        self._sums = zeros(ROWS * factors_stride, np.int32)
-        self._factors = zeros(ROWS * factors_stride, np.float32)
+        self._rounded = zeros(rows * inner, np.int16 if self._activation_bits == 16 else np.int8)
+        self._sums = zeros(rows * factors_stride, np.int32)
+        self._factors = zeros(rows * factors_stride, np.float32)
         self._logits = zeros((ROWS, padded(config.vocab_size)), np.float32)
         self._best = np.zeros((threads, ROWS), np.int64)
+        gelu = GELU_BY_ERF if config.activation_function == "gelu" else GELU_BY_TANH
         self._shape[:] = (
             config.n_layer, config.n_head, config.n_embd, d, inner, qkv, config.vocab_size, padded(config.vocab_size),
-            self._head_width, self._head_width_p, config.activation_function == "gelu", x_at, y_at, qkv_at, attended_at,
+            self._head_width, self._head_width_p, gelu, x_at, y_at, qkv_at, attended_at,
             inner_at, factors_stride, scratch_at, scratch_stride, scores_stride, weights.final_norm_at,
             weights.positions_at, weights.zeros_at,
         )  # fmt: skip

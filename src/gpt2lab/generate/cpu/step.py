@@ -51,11 +51,12 @@ from gpt2lab.generate.cpu.kernels import (
 from gpt2lab.generate.cpu.vectors import LANES
 
 # Places in the array `shape`.
-(N_LAYER, N_HEAD, N_EMBD, N_EMBD_P, N_INNER_P, N_QKV_P, N_VOCAB, N_VOCAB_P, HEAD_WIDTH, HEAD_WIDTH_P, EXACT_GELU,
+(N_LAYER, N_HEAD, N_EMBD, N_EMBD_P, N_INNER_P, N_QKV_P, N_VOCAB, N_VOCAB_P, HEAD_WIDTH, HEAD_WIDTH_P, GELU,
  X_AT, Y_AT, QKV_AT, ATTENDED_AT, INNER_AT, FACTORS_STRIDE, SCRATCH_AT, SCRATCH_STRIDE, SCORES_STRIDE, FINAL_NORM_AT,
  POSITIONS_AT, ZEROS_AT, SHAPE) = range(24)  # fmt: skip
 
 NOT_FINITE, NO_LOGITS = -1, -2
+NO_GELU, GELU_BY_TANH, GELU_BY_ERF = range(3)
 
 # Places in `layer_at`, where a layer's weights and parameters begin.
 (LN_1_GAIN, LN_1_BIAS, QKV_W, QKV_S, QKV_B, PROJ_W, PROJ_S, PROJ_B, LN_2_GAIN, LN_2_BIAS, FC_W, FC_S, FC_B, OUT_W,
@@ -77,11 +78,15 @@ def _panel_scales(weights, length):  # type: ignore[no-untyped-def]
 @compiled
 def _matmul(  # type: ignore[no-untyped-def]
     thread, threads, rows, weights, weights_at, scales, scales_at, bias, bias_at, inputs, inputs_at, length, rounded,
-    sums, factors, factors_stride, out, out_at, out_width, add, gelu,
+    own, sums, factors, factors_stride, out, out_at, out_width, add, gelu,
 ):  # fmt: skip
-    """Out [R, out_width] = inputs [R, length] x this thread's panels + bias (+ out, where `add`), with GELU or not."""
+    """Out [R, out_width] = inputs [R, length] x this thread's panels + bias (+ out, where `add`), with a GELU or none.
+
+    Rounded inputs have an array of their own, where they begin at row `own`.
+    """
+    factors_at = own * factors_stride
     if are_whole(weights):
-        inputs_at = 0  # the rounded inputs have an array of their own
+        inputs_at = own * length
     panels = out_width // PANEL
     size, scales_size = _panel_size(weights, length), _panel_scales(weights, length)
     for panel in range(panels * thread // threads, panels * (thread + 1) // threads):
@@ -94,7 +99,7 @@ def _matmul(  # type: ignore[no-untyped-def]
             for column in range(0, PANEL, COLUMNS_4):
                 tile_4(
                     weights, w_at, ahead_at, scales, s_at, column, bias, b_at, inputs, rounded,
-                    inputs_at + row * length, length, sums, factors, row * factors_stride, factors_stride, length, out,
+                    inputs_at + row * length, length, sums, factors, factors_at + row * factors_stride, factors_stride, length, out,
                     o_at + row * out_width, out_width, add,
                 )  # fmt: skip
             row += 4
@@ -102,19 +107,21 @@ def _matmul(  # type: ignore[no-untyped-def]
             for column in range(0, PANEL, COLUMNS_2):
                 tile_2(
                     weights, w_at, w_at, scales, s_at, column, bias, b_at, inputs, rounded,
-                    inputs_at + row * length, length, sums, factors, row * factors_stride, factors_stride, length, out,
+                    inputs_at + row * length, length, sums, factors, factors_at + row * factors_stride, factors_stride, length, out,
                     o_at + row * out_width, out_width, add,
                 )  # fmt: skip
             row += 2
         if row < rows:
             tile_1(
                 weights, w_at, w_at, scales, s_at, 0, bias, b_at, inputs, rounded, inputs_at + row * length, length,
-                sums, factors, row * factors_stride, factors_stride, length, out,
+                sums, factors, factors_at + row * factors_stride, factors_stride, length, out,
                 o_at + row * out_width, out_width, add,
             )  # fmt: skip
-        if gelu:
-            for row in range(rows):
+        for row in range(rows):
+            if gelu == GELU_BY_TANH:
                 gelu_tanh(out, o_at + row * out_width, PANEL)
+            elif gelu == GELU_BY_ERF:
+                _exact_gelu(out, o_at + row * out_width, PANEL)
 
 
 @compiled
@@ -243,10 +250,11 @@ def _attend(thread, threads, layer, shape, positions, table_of, tables, keys, va
 
 
 @compiled
-def _round_rows(thread, threads, rows, work, at, length, rounded, sums, factors, factors_stride):  # type: ignore[no-untyped-def]
-    """Round the inputs [R, length] of this thread's rows, for weights of whole numbers."""
-    for row in range(thread, rows, threads):
-        round_inputs(work, at + row * length, length, rounded, row * length, sums, factors, row * factors_stride)
+def _round_rows(first, apart, rows, work, at, length, rounded, own, sums, factors, factors_stride):  # type: ignore[no-untyped-def]
+    """Round every `apart`-th of the inputs [R, length], for weights of whole numbers, into rows from `own` on."""
+    for row in range(first, rows, apart):
+        to = own + row
+        round_inputs(work, at + row * length, length, rounded, to * length, sums, factors, to * factors_stride)
 
 
 @compiled
@@ -299,72 +307,79 @@ def forward(  # type: ignore[no-untyped-def]
     )  # fmt: skip
     factors_stride = shape[FACTORS_STRIDE]
     whole = are_whole(weights)
-    for row in range(thread, rows, threads):
+    # A lone row is normed and rounded by each thread for itself, into row `own`: sooner than to wait for another's.
+    own, first, apart = (thread, 0, 1) if rows == 1 else (0, thread, threads)
+    own_y_at = y_at + own * padded
+    for row in range(first, rows, apart):
         _embed(
             x_at + row * padded, tokens[row], positions[row], shape, embedding, embedding_scales, parameters, work
         )  # fmt: skip
     for layer in range(shape[N_LAYER]):
         at = layer_at[layer]
-        for row in range(thread, rows, threads):
+        for row in range(first, rows, apart):
             layer_norm(
                 work, x_at + row * padded, shape[N_EMBD], padded, parameters, at[LN_1_GAIN], at[LN_1_BIAS], epsilon,
-                work, y_at + row * padded,
+                work, own_y_at + row * padded,
             )  # fmt: skip
         if whole:
-            _round_rows(thread, threads, rows, work, y_at, padded, rounded, sums, factors, factors_stride)
-        barrier(state, threads)
+            _round_rows(first, apart, rows, work, own_y_at, padded, rounded, own, sums, factors, factors_stride)
+        if rows > 1:
+            barrier(state, threads)
         _matmul(
-            thread, threads, rows, weights, at[QKV_W], scales, at[QKV_S], parameters, at[QKV_B], work, y_at, padded,
-            rounded, sums, factors, factors_stride, work, qkv_at, qkv, 0, False,
+            thread, threads, rows, weights, at[QKV_W], scales, at[QKV_S], parameters, at[QKV_B], work,
+            own_y_at, padded, rounded, own, sums, factors, factors_stride, work, qkv_at, qkv, 0, NO_GELU,
         )  # fmt: skip
         barrier(state, threads)
         _attend(thread, threads, layer, shape, positions, table_of, tables, keys, values, cache_scales, work)
         barrier(state, threads)
         if whole:
-            _round_rows(thread, threads, rows, work, attended_at, padded, rounded, sums, factors, factors_stride)
-            barrier(state, threads)
+            _round_rows(first, apart, rows, work, attended_at, padded, rounded, own, sums, factors, factors_stride)
+            if rows > 1:
+                barrier(state, threads)
         _matmul(
             thread, threads, rows, weights, at[PROJ_W], scales, at[PROJ_S], parameters, at[PROJ_B], work, attended_at,
-            padded, rounded, sums, factors, factors_stride, work, x_at, padded, 1, False,
+            padded, rounded, own, sums, factors, factors_stride, work, x_at, padded, 1, NO_GELU,
         )  # fmt: skip
         barrier(state, threads)
-        for row in range(thread, rows, threads):
+        for row in range(first, rows, apart):
             layer_norm(
                 work, x_at + row * padded, shape[N_EMBD], padded, parameters, at[LN_2_GAIN], at[LN_2_BIAS], epsilon,
-                work, y_at + row * padded,
+                work, own_y_at + row * padded,
             )  # fmt: skip
         if whole:
-            _round_rows(thread, threads, rows, work, y_at, padded, rounded, sums, factors, factors_stride)
-        barrier(state, threads)
-        _matmul(
-            thread, threads, rows, weights, at[FC_W], scales, at[FC_S], parameters, at[FC_B], work, y_at, padded,
-            rounded, sums, factors, factors_stride, work, inner_at, inner, 0, shape[EXACT_GELU] == 0,
-        )  # fmt: skip
-        barrier(state, threads)
-        if shape[EXACT_GELU] or whole:
-            for row in range(thread, rows, threads):
-                if shape[EXACT_GELU]:
-                    _exact_gelu(work, inner_at + row * inner, inner)
-            if whole:
-                _round_rows(thread, threads, rows, work, inner_at, inner, rounded, sums, factors, factors_stride)
+            _round_rows(first, apart, rows, work, own_y_at, padded, rounded, own, sums, factors, factors_stride)
+        if rows > 1:
             barrier(state, threads)
         _matmul(
-            thread, threads, rows, weights, at[OUT_W], scales, at[OUT_S], parameters, at[OUT_B], work, inner_at, inner,
-            rounded, sums, factors, factors_stride, work, x_at, padded, 1, False,
+            thread, threads, rows, weights, at[FC_W], scales, at[FC_S], parameters, at[FC_B], work,
+            own_y_at, padded, rounded, own, sums, factors, factors_stride, work, inner_at, inner, 0,
+            shape[GELU],
         )  # fmt: skip
         barrier(state, threads)
+        if whole:
+            _round_rows(first, apart, rows, work, inner_at, inner, rounded, own, sums, factors, factors_stride)
+            if rows > 1:
+                barrier(state, threads)
+        _matmul(
+            thread, threads, rows, weights, at[OUT_W], scales, at[OUT_S], parameters, at[OUT_B], work, inner_at, inner,
+            rounded, own, sums, factors, factors_stride, work, x_at, padded, 1, NO_GELU,
+        )  # fmt: skip
+        barrier(state, threads)
+    own, first, apart = (thread, 0, 1) if len(wanted) == 1 else (0, thread, threads)
+    own_y_at = y_at + own * padded
     final_gain = shape[FINAL_NORM_AT]
-    for number in range(thread, len(wanted), threads):
+    for number in range(first, len(wanted), apart):
         layer_norm(
             work, x_at + wanted[number] * padded, shape[N_EMBD], padded, parameters, final_gain, final_gain + padded,
-            epsilon, work, y_at + number * padded,
+            epsilon, work, own_y_at + number * padded,
         )  # fmt: skip
     if are_whole(head):
-        _round_rows(thread, threads, len(wanted), work, y_at, padded, rounded, sums, factors, factors_stride)
-    barrier(state, threads)
+        _round_rows(first, apart, len(wanted), work, own_y_at, padded, rounded, own, sums, factors, factors_stride)
+    if len(wanted) > 1:
+        barrier(state, threads)
     _matmul(
-        thread, threads, len(wanted), head, 0, head_scales, 0, parameters, shape[ZEROS_AT], work, y_at, padded, rounded,
-        sums, factors, factors_stride, logits, 0, shape[N_VOCAB_P], 0, False,
+        thread, threads, len(wanted), head, 0, head_scales, 0, parameters, shape[ZEROS_AT], work, own_y_at,
+        padded, rounded, own, sums, factors, factors_stride, logits, 0, shape[N_VOCAB_P], 0, NO_GELU,
     )  # fmt: skip
     _find_best(thread, threads, len(wanted), shape[N_VOCAB], shape[N_VOCAB_P], logits, best)
     barrier(state, threads)
