@@ -8,9 +8,11 @@ from benchmarks.decode import (
     OURS,
     OURS_AS_PEERS,
     PEERS,
+    MeanAndBest,
     Sitting,
     Worker,
     best_peer,
+    read_rates,
     request,
     summarize,
     worker,
@@ -29,7 +31,7 @@ def sitting_of(rates: dict[str, float]) -> Sitting:
     decoded = {name: {"decode_tokens": 100, "decode_seconds": 100 / rate} for name, rate in rates.items()}
     read = {name: {"first_seconds": 1 / rate} for name, rate in rates.items()}
     runs = {name: {"one": [decoded[name]], "many": [decoded[name]], "prefill": [read[name]]} for name in rates}
-    bandwidth = {name: [40e9] for name in rates}
+    bandwidth = {name: [MeanAndBest(32e9, 40e9)] for name in rates}
     return Sitting("117M", contestants, runs, bandwidth, dict.fromkeys(rates, 0.0), {})
 
 
@@ -47,7 +49,14 @@ def test_a_ratio_against_an_absent_peer_is_missing():
     assert figures["int8_b8_vs_best_peer"] == pytest.approx(6)
     assert figures["int8_b8_16_bit_activations_vs_best_peer"] == pytest.approx(4)
     assert figures["prefill_vs_best_peer"] == pytest.approx(6)
-    assert figures["int8_b1_of_bandwidth"] == pytest.approx(200 * OURS_INT8.bytes_per_token(gpt2_size("117M")) / 40e9)
+    read = 200 * OURS_INT8.bytes_per_token(gpt2_size("117M"))
+    assert figures["int8_b1_of_bandwidth"] == pytest.approx(read / 40e9)
+    assert figures["int8_b1_of_mean_bandwidth"] == pytest.approx(read / 32e9)
+
+
+def test_the_memorys_mean_rate_is_bytes_by_time_of_the_faster_way_to_read():
+    before, after = {"numpy": [10.0, 30.0], "numba": [20.0, 20.0]}, {"numpy": [10.0, 30.0], "numba": [20.0, 20.0]}
+    assert read_rates(before, after) == MeanAndBest(pytest.approx(20), 30)
 
 
 def test_a_peer_of_fewer_bits_counts_only_where_any_do():
