@@ -292,7 +292,12 @@ def test_a_conversation_at_a_terminal(model_folder, engine, tmp_path):
         reply = texts(engine, "The cat", max_tokens=6)[0]
         assert answer("The cat\n") == harmless(reply)
         assert answer("/again\n") == harmless(texts(engine, "The cat", max_tokens=6, seed=1)[0])
-        assert "/nonsense is no command" in answer("/nonsense\n")
+        refused = answer("/nonsense 3\n")
+        assert "/nonsense is no command" in refused
+        assert "/max-tokens, /temperature, /top-k" in refused
+        assert "/n," not in refused
+        assert "logprobs" not in refused
+        assert "/top-k lacks its value; now it is 0." in answer("/top-k\n")
         answer("/reset\n")
         answer("/seed 0\n")
         assert answer("The cat\n") == harmless(reply)
