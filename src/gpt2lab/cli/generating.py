@@ -76,7 +76,7 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
         delimiter: str = DELIMITER,
         skip_broken: bool = False,
         sampling: Options = defaults,
-        engine: EngineOptions = EngineOptions(),  # noqa: B008 - frozen
+        engine: EngineOptions = EngineOptions(),
     ) -> None:
         """Continue a prompt, streaming to the terminal. Without one, or with an empty one, a document is begun.
 
