@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import zstandard
+
+from gpt2lab.checkpoints.model_folder import save_model_folder
 
 COMMAND = [sys.executable, "-m", "gpt2lab"]
 
@@ -201,3 +204,26 @@ def test_what_cannot_be_is_one_clear_line(arguments, words, tmp_path, tokens_fol
     assert done.stderr.startswith("error: ")
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_folder_below_a_file_is_one_clear_line(small_model, tmp_path):
+    save_model_folder(tmp_path / "model", small_model.network, small_model.tokenizer, {})
+    (tmp_path / "file").touch()
+    done = run("export", tmp_path / "model", "--to", "gguf", "--out", tmp_path / "file" / "new", code=2)
+    assert done.stderr == f"error: {tmp_path / 'file'}: Not a directory.\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+@pytest.mark.parametrize("buffered", [False, True])
+def test_output_that_nobody_reads_ends_quietly_and_a_full_disk_in_one_line(buffered):
+    environment = os.environ | {"PYTHONUNBUFFERED": "" if buffered else "1"}
+    unread, pipe = os.pipe()
+    os.close(unread)
+    full = os.open("/dev/full", os.O_WRONLY)
+    for place, code, words in ((pipe, 141, ""), (full, 2, "error: the disk that is written to is full")):
+        command = [*COMMAND, "tokens"]
+        done = subprocess.run(command, stdout=place, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+        os.close(place)
+        assert done.returncode == code
+        assert done.stderr.startswith(words)
+        assert done.stderr.count("\n") == (1 if words else 0)

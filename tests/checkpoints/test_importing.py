@@ -150,6 +150,12 @@ def test_what_is_no_model_is_refused(tmp_path, name, words):
         open_model(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_not_taken_for_the_folder_here(name):
+    with pytest.raises(BadInput, match="the model's name is empty; give a model folder"):
+        open_model(name)
+
+
 def test_an_empty_folder_is_no_model(tmp_path):
     with pytest.raises(BadInput, match="no model in this folder"):
         open_model(tmp_path)

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import resource
 import select
 import signal
@@ -63,6 +64,16 @@ def start(model_folder, *arguments, **more):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **more,
     )
+
+
+def test_the_help_tells_everyday_options_before_rare_ones(generate, capsys):
+    with pytest.raises(SystemExit):
+        generate("--help")
+    told = re.findall(r"^\W*--([a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+    everyday = "file prompts interactive json out max-tokens temperature top-k top-p seed stop".split()
+    assert [name for name in told if name in everyday] == everyday
+    for first, later in [("out", "skip-broken"), ("stop", "typical-p"), ("weights", "cache-bytes")]:
+        assert told.index(first) < told.index(later)
 
 
 def test_several_texts_have_a_line_between_them_and_the_speed_is_told(generate, engine):
@@ -281,7 +292,12 @@ def test_a_conversation_at_a_terminal(model_folder, engine, tmp_path):
         reply = texts(engine, "The cat", max_tokens=6)[0]
         assert answer("The cat\n") == harmless(reply)
         assert answer("/again\n") == harmless(texts(engine, "The cat", max_tokens=6, seed=1)[0])
-        assert "/nonsense is no command" in answer("/nonsense\n")
+        refused = answer("/nonsense 3\n")
+        assert "/nonsense is no command" in refused
+        assert "/max-tokens, /temperature, /top-k" in refused
+        assert "/n," not in refused
+        assert "logprobs" not in refused
+        assert "/top-k lacks its value; now it is 0." in answer("/top-k\n")
         answer("/reset\n")
         answer("/seed 0\n")
         assert answer("The cat\n") == harmless(reply)

@@ -441,6 +441,19 @@ def test_a_cache_that_the_memory_does_not_hold_is_refused_with_its_size(backend,
         Engine(made, small_tokenizer, max_batch=3)
 
 
+def test_a_backend_serves_a_second_engine_once_nobody_holds_the_first(backend, small_tokenizer, alone):
+    made, options = backend(), SamplingOptions(max_tokens=9)
+    engine = Engine(made, small_tokenizer)
+    under_way = engine.submit([1, 2], options)
+    engine.step()
+    del engine
+    with pytest.raises(BadOption, match="serves another engine"):
+        Engine(made, small_tokenizer)
+    assert list(under_way.completions()[0].token_ids) == alone([1, 2], options)
+    del under_way
+    assert list(Engine(made, small_tokenizer).submit([3], options).completions()[0].token_ids) == alone([3], options)
+
+
 @pytest.mark.parametrize("prompt", [[], [3, 4, 5], [6] * 90])
 def test_beams_give_the_same_texts_however_little_room_there_is(new_engine, prompt):
     """Also past the context, and beside others that come and go."""

@@ -20,6 +20,10 @@ def open_model(source: str | Path, revision: str | None = None) -> Checkpoint:
     """
     from gpt2lab.checkpoints.hub import fetch_model, hub_name
 
+    if isinstance(source, str) and not source.strip():
+        raise BadInput(
+            "the model's name is empty; give a model folder, a file, or a name on the hub (gpt2, OWNER/NAME)."
+        )
     name = hub_name(source)
     if name is None:
         if revision is not None:

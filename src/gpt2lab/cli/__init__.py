@@ -1,6 +1,8 @@
 """The command line: each verb parses, calls one function, prints. What a verb needs is imported when it is called."""
 
+import errno
 import gc
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -127,30 +129,38 @@ def _named_task(arguments: list[str]) -> "Task | None":
     return next((task for task in TASKS if task in values), None)
 
 
-def main() -> None:
-    """Run the command line; exits with 2 on bad input or options."""
-    arguments = sys.argv[1:]
+def _run(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(help_text(), end="")
-        return
+        return print(help_text(), end="")
     if arguments[0] == "--version":
         from gpt2lab import __version__
 
-        print(f"gpt2lab {__version__}")
-        return
+        return print(f"gpt2lab {__version__}")
     family = [name for name in VERBS if name.startswith(f"{arguments[0]} ")]
     if family and arguments[1:] in ([], ["-h"], ["--help"]):
-        print(f"usage: gpt2lab {arguments[0]} VERB [options]\n\n{_listed(family)}")
-        return
-    try:
-        name, options = _verb_and_options(arguments)
-        # Collecting garbage among half-imported modules takes a tenth of the time to a first token; `generate` turns
-        # it on again once its model is open.
-        if name == "generate":
-            gc.disable()
-        import tyro
+        return print(f"usage: gpt2lab {arguments[0]} VERB [options]\n\n{_listed(family)}")
+    name, options = _verb_and_options(arguments)
+    # Collecting garbage among half-imported modules takes a tenth of the time to a first token; `generate` turns
+    # it on again once its model is open.
+    if name == "generate":
+        gc.disable()
+    import tyro
 
-        tyro.cli(verb_command(name, options), prog=f"gpt2lab {name}", args=options)
+    tyro.cli(verb_command(name, options), prog=f"gpt2lab {name}", args=options)
+    return None
+
+
+def _drop_output() -> None:
+    """Send what is still to be written of standard output nowhere: Python would try again at its exit, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def main() -> None:
+    """Run the command line; exits with 2 on bad input or options."""
+    try:
+        _run(sys.argv[1:])
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except UserError as error:
         say(f"error: {error}")
         sys.exit(EXIT_USER_ERROR)
@@ -158,15 +168,22 @@ def main() -> None:
         say(str(interrupt) or "interrupted.")
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
+        _drop_output()
         sys.stderr.close()
         sys.exit(EXIT_PIPE_CLOSED)
     except MemoryError as error:
         say(f"error: not enough memory ({error or 'none is left'}); free some, or ask for less.")
         sys.exit(EXIT_USER_ERROR)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is not None:
+            # mkdir says "File exists" of a file where a folder is needed.
+            reason = os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror
+            say(f"error: {error.filename}: {reason}.")
+        elif error.errno == errno.ENOSPC:
+            _drop_output()
+            say(f"error: the disk that is written to is full ({error.strerror}); free some space, or write elsewhere.")
+        else:
             raise
-        say(f"error: {error.filename}: {error.strerror}.")
         sys.exit(EXIT_USER_ERROR)
 
 

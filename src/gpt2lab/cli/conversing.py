@@ -109,20 +109,30 @@ def _continuation(
 def _changed(options: SamplingOptions, command: str, value: str) -> SamplingOptions:
     """The options after a command, which may only show something."""
     name = command.replace("-", "_")
+    settable = [field.name for field in fields(options) if field.name not in _ONE_ONLY]
     if command == "help":
         print(HELP)
     elif command == "options":
-        for field in fields(options):
-            if field.name not in _ONE_ONLY:
-                now = json.dumps(getattr(options, field.name), ensure_ascii=False)
-                print(f"/{field.name.replace('_', '-')} {now}")
+        for option in settable:
+            print(_command(option), _as_json(getattr(options, option)))
     elif name in _ONE_ONLY:
         raise BadOption(f"/{command}: a conversation has one continuation at a time.")
+    elif name not in settable:
+        listed = ", ".join(map(_command, settable))
+        raise BadOption(f"/{command} is no command; /help tells them, and the options are {listed}.")
     elif not value:
-        raise BadOption(f"/{command} is no command, or lacks its value; /help tells what there is.")
+        raise BadOption(f"/{command} lacks its value; now it is {_as_json(getattr(options, name))}.")
     else:
         return with_options(options, {name: _value(value)})
     return options
+
+
+def _command(option: str) -> str:
+    return f"/{option.replace('_', '-')}"
+
+
+def _as_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _value(text: str) -> object:

@@ -27,6 +27,24 @@ DELIMITER = "=" * 20
 WAIT_BEFORE_HINT_SECONDS = 1.0
 
 
+@dataclass(frozen=True)
+class EngineOptions:
+    """How the model is held and run."""
+
+    backend: Literal["auto", "cpu", "torch"] = "auto"
+    """torch, or cpu (numba); auto takes torch where there is an accelerator"""
+    weights: Literal["float32", "bfloat16", "int8", "int4"] | None = None
+    """type to hold the weights in; as they are stored unless given"""
+    threads: int | None = None
+    """threads of the cpu backend; one a processor unless given"""
+    activation_bits: Literal[16, 8] = 16
+    """of the inputs and the KV cache of int8 weights; 8 is faster for many texts or long ones"""
+    max_batch: int | None = None
+    """most texts that run side by side; the others wait"""
+    cache_bytes: int | None = None
+    """most bytes for what the texts under way remember; a quarter of the free memory unless given"""
+
+
 def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
     """The verb; the defaults of its options are those of the task that the command line names."""
     import tyro
@@ -46,24 +64,19 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
     def command(
         model: tyro.conf.Positional[str],
         prompt: tyro.conf.Positional[str | None] = None,
-        options: Annotated[Options, tyro.conf.arg(name="")] = defaults,
         file: Path | None = None,
         prompts: Path | None = None,
-        skip_broken: bool = False,
-        like: Path | None = None,
+        interactive: bool = False,
+        json: bool = False,
+        out: Path | None = None,
+        include_prompt: bool = task is None,
         task: TaskName | None = None,
         examples: Path | None = None,
-        interactive: bool = False,
-        include_prompt: bool = task is None,
+        like: Path | None = None,
         delimiter: str = DELIMITER,
-        out: Path | None = None,
-        json: bool = False,
-        backend: Literal["auto", "cpu", "torch"] = "auto",
-        weights: Literal["float32", "bfloat16", "int8", "int4"] | None = None,
-        activation_bits: Literal[16, 8] = 16,
-        threads: int | None = None,
-        max_batch: int | None = None,
-        cache_bytes: int | None = None,
+        skip_broken: bool = False,
+        sampling: Options = defaults,
+        engine: EngineOptions = EngineOptions(),
     ) -> None:
         """Continue a prompt, streaming to the terminal. Without one, or with an empty one, a document is begun.
 
@@ -73,21 +86,15 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
             file: a file that holds the prompt, or what a task works on; with --task answer, what the question is about
             prompts: a file of prompts, one a line: text, or JSON objects (.jsonl) of a prompt and options of its own; -
                 is standard input. They run side by side and come out in order
-            skip_broken: go on without lines of --prompts that can't be used; each is named
-            like: a sample of the style: as much of its end as fits stands before the prompt
+            interactive: a conversation: what you type and what comes back is gone on with; /help tells its commands
+            json: print a JSON object for each text, one a line
+            out: file for the texts; OUT.part until all of it is there
+            include_prompt: print the prompt before each continuation
             task: ask for a summary of the text, its translation into French, or an answer, as GPT-2's paper did
             examples: pairs for translate and answer instead of our own, one a line: english = french
-            interactive: a conversation: what you type and what comes back is gone on with; /help tells its commands
-            include_prompt: print the prompt before each continuation
+            like: a sample of the style: as much of its end as fits stands before the prompt
             delimiter: the line between texts, where there are several
-            out: file for the texts; OUT.part until all of it is there
-            json: print a JSON object for each text, one a line
-            backend: torch, or cpu (numba); auto takes torch where there is an accelerator
-            weights: type to hold the weights in; as they are stored unless given
-            activation_bits: of the inputs and the KV cache of int8 weights; 8 is faster for many texts or long ones
-            threads: threads of the cpu backend; one a processor unless given
-            max_batch: most texts that run side by side; the others wait
-            cache_bytes: most bytes for what the texts under way remember; a quarter of the free memory unless given
+            skip_broken: go on without lines of --prompts that can't be used; each is named
         """
         given = {
             "the prompt": prompt,
@@ -100,8 +107,8 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
             "--interactive": interactive,
             "--out": out,
             "--json": json,
-            "--n": options.n > 1,
-            "--logprobs": options.logprobs is not None,
+            "--n": sampling.n > 1,
+            "--logprobs": sampling.logprobs is not None,
         }
         _check_together({name for name, value in given.items() if value not in (None, False, 0)}, task)
         conditioning_of = _conditioning(task, like, examples)
@@ -110,28 +117,20 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
             from gpt2lab.generate.numba_start import start_numba_without_extensions
             from gpt2lab.generate.opening import open_engine
 
-            if backend != "torch":
+            if engine.backend != "torch":
                 start_numba_without_extensions()
-            engine = open_engine(
-                model,
-                backend,
-                weights,
-                threads=threads,
-                activation_bits=activation_bits,
-                max_batch=max_batch,
-                cache_bytes=cache_bytes,
-            )
+            ready = open_engine(model, **vars(engine))
             gc.freeze()
             gc.enable()
-            return engine
+            return ready
 
         if interactive:
             from gpt2lab.cli.conversing import converse
 
             _check_text(prompt or "")
-            engine = opened()
-            converse(engine, options, prompt, conditioning_of)
-            return _tell_speed(engine)
+            ready = opened()
+            converse(ready, sampling, prompt, conditioning_of)
+            return _tell_speed(ready)
         if out is not None:
             from gpt2lab.base.files import explain_unwritable, refuse_no_ordinary_file
 
@@ -140,12 +139,12 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
                     raise BadOption(f"--out {out}: a folder; name a file.")
                 refuse_no_ordinary_file(out)
             out = out.resolve() if out.is_symlink() else out  # /dev/stdout, too, may be a link to a file
-        asked = _requests(prompt, file, prompts, options, task)
+        asked = _requests(prompt, file, prompts, sampling, task)
         requests = list(_usable(asked, conditioning_of, skip_broken))
         if not requests:
             raise BadInput(f"{prompts}: no prompts in it.")
-        engine = opened()
-        job = _Job(engine, requests, conditioning_of, skip_broken)
+        ready = opened()
+        job = _Job(ready, requests, conditioning_of, skip_broken)
         with _output(out) as handle:
             try:
                 if json:
@@ -155,9 +154,9 @@ def generate_verb(task: "Task | None" = None) -> Callable[..., None]:
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(job.words_of_interrupt()) from None
         job.tell()
-        return _tell_speed(engine)
+        return _tell_speed(ready)
 
-    return tyro.conf.configure(tyro.conf.UseAppendAction)(command)
+    return tyro.conf.configure(tyro.conf.OmitArgPrefixes, tyro.conf.UseAppendAction)(command)
 
 
 def _check_together(given: set[str], task: "Task | None") -> None:

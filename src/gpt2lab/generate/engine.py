@@ -36,6 +36,10 @@ KEPT_CONTEXTS = 2
 """Of texts that ended, what is kept for others that begin alike; more would take memory that was never touched."""
 
 
+_ENGINES: "weakref.WeakValueDictionary[int, Engine]" = weakref.WeakValueDictionary()
+"""The engines there are, by the `id` of the backend that each of them holds."""
+
+
 class QueueFull(UserError):
     """As many submissions wait as the queue holds."""
 
@@ -127,8 +131,9 @@ class Engine:
 
     `max_batch` sequences run at once (as many as the backend takes, unless given); the cache takes at most
     `cache_bytes`, by default what they need for a whole context each, but no more than a quarter of the memory that is
-    available. `queue_limit` submissions may wait. A backend serves one engine at a time: a second one takes its cache.
-    Raises BadOption for a cache that holds not one block, or that the memory does not hold.
+    available. `queue_limit` submissions may wait. A backend serves one engine at a time, as long as anybody holds it or
+    a generation of it. Raises BadOption for a backend that serves another, and for a cache that holds not one block, or
+    that the memory does not hold.
     """
 
     def __init__(
@@ -165,6 +170,11 @@ class Engine:
                 f"--cache-bytes {cache_bytes:,}: holds not one block of {backend.block_tokens} tokens, which takes"
                 f" {backend.block_bytes:,} bytes."
             )
+        if id(backend) in _ENGINES:  # whose cache would be taken
+            raise BadOption(
+                f"the backend ({backend.name}) serves another engine: make this one a backend of its own, or let go of"
+                " the other and its generations first."
+            )
         self._blocks = KVBlocks(blocks, backend.block_tokens, KEPT_CONTEXTS * a_context)
         try:
             backend.reserve(blocks)
@@ -187,6 +197,7 @@ class Engine:
         self._progress = threading.Condition()
         self._stepper: int | None = None
         self._steps = 0
+        _ENGINES[id(backend)] = self
 
     # What any thread may call
 

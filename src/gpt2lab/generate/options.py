@@ -23,6 +23,12 @@ class SamplingOptions:
     """Keep the k most probable tokens; 0 keeps all."""
     top_p: float = 1.0
     """Keep the fewest tokens that hold this much probability; 1 keeps all."""
+    seed: int = 0
+    """Decides all random choices: the same seed gives the same text."""
+    n: int = 1
+    """How many continuations; the i-th one's random numbers depend on the seed and i alone."""
+    stop: tuple[str, ...] = ()
+    """End before the first of these strings appears."""
     min_p: float = 0.0
     """Keep tokens at least this many times as probable as the most probable one; 0 keeps all."""
     typical_p: float = 1.0
@@ -41,16 +47,10 @@ class SamplingOptions:
     """Ids of tokens that are never chosen."""
     forced: tuple[int, ...] = ()
     """Ids of tokens that the continuation has to begin with."""
-    seed: int = 0
-    """Decides all random choices: the same seed gives the same text."""
-    stop: tuple[str, ...] = ()
-    """End before the first of these strings appears."""
     min_tokens: int = 0
     """Add at least this many tokens: the end-of-text token is not chosen before. (A stop string ends all the same.)"""
     ignore_end_of_text: bool = False
     """Go on to --max-tokens: the end-of-text token is never chosen."""
-    n: int = 1
-    """How many continuations; the i-th one's random numbers depend on the seed and i alone."""
     best_of: int = 0
     """Make this many continuations, return the n of highest mean log-probability a token; 0 makes n."""
     beams: int = 0

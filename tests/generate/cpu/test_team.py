@@ -11,6 +11,7 @@ import weakref
 import numpy as np
 import pytest
 
+from gpt2lab.base.errors import BadOption
 from gpt2lab.generate.cpu.team import Team
 
 
@@ -76,7 +77,7 @@ def test_a_thread_that_can_not_start_is_not_waited_for(monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", fails)
-        with pytest.raises(RuntimeError):
+        with pytest.raises(BadOption, match="--threads 3: 1 are as many as the system starts"):
             called(team)
     assert called(team) == [0, 1, 2]
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from gpt2lab.base.errors import BadOption
+
 _Work = queue.SimpleQueue[tuple[Any, ...]]
 
 
@@ -39,7 +41,13 @@ class Team:
             self._barrier = np.zeros(16, np.int64)
         while len(self._work) < self.threads - 1:
             work: _Work = queue.SimpleQueue()
-            threading.Thread(target=_serve, args=(work,), name="gpt2lab-cpu", daemon=True).start()
+            try:
+                threading.Thread(target=_serve, args=(work,), name="gpt2lab-cpu", daemon=True).start()
+            except RuntimeError:
+                most = len(self._work) + 1
+                raise BadOption(
+                    f"--threads {self.threads:,}: {most:,} are as many as the system starts; ask for fewer."
+                ) from None
             self._work.append(work)  # only now: for one that could not start the others would wait for ever
         calls: list[Callable[[], None]] = [
             partial(work.put, (kernel, number, self.threads, self._barrier, *arguments))
