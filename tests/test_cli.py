@@ -210,7 +210,7 @@ def test_a_folder_below_a_file_is_one_clear_line(small_model, tmp_path):
     save_model_folder(tmp_path / "model", small_model.network, small_model.tokenizer, {})
     (tmp_path / "file").touch()
     done = run("export", tmp_path / "model", "--to", "gguf", "--out", tmp_path / "file" / "new", code=2)
-    assert done.stderr == f"error: {tmp_path / 'file'}: Not a directory.\n"
+    assert done.stderr == f"error: {tmp_path / 'file'}: a file lies in the way.\n"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")

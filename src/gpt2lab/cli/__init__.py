@@ -150,9 +150,12 @@ def _run(arguments: list[str]) -> None:
     return None
 
 
-def _drop_output() -> None:
-    """Send what is still to be written of standard output nowhere: Python would try again at its exit, and complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def _end_output() -> None:
+    """Write what is left of standard output; where that can't be, nowhere: Python would try again at its exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def main() -> None:
@@ -168,7 +171,7 @@ def main() -> None:
         say(str(interrupt) or "interrupted.")
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
-        _drop_output()
+        _end_output()
         sys.stderr.close()
         sys.exit(EXIT_PIPE_CLOSED)
     except MemoryError as error:
@@ -176,11 +179,11 @@ def main() -> None:
         sys.exit(EXIT_USER_ERROR)
     except OSError as error:
         if error.filename is not None:
-            # mkdir says "File exists" of a file where a folder is needed.
-            reason = os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror
+            # Of a file where a folder is needed the system says only that it exists.
+            reason = "a file lies in the way" if isinstance(error, FileExistsError) else error.strerror
             say(f"error: {error.filename}: {reason}.")
         elif error.errno == errno.ENOSPC:
-            _drop_output()
+            _end_output()
             say(f"error: the disk that is written to is full ({error.strerror}); free some space, or write elsewhere.")
         else:
             raise
