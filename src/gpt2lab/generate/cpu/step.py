@@ -99,23 +99,23 @@ def _matmul(  # type: ignore[no-untyped-def]
             for column in range(0, PANEL, COLUMNS_4):
                 tile_4(
                     weights, w_at, ahead_at, scales, s_at, column, bias, b_at, inputs, rounded,
-                    inputs_at + row * length, length, sums, factors, factors_at + row * factors_stride, factors_stride, length, out,
-                    o_at + row * out_width, out_width, add,
+                    inputs_at + row * length, length, sums, factors, factors_at + row * factors_stride, factors_stride,
+                    length, out, o_at + row * out_width, out_width, add,
                 )  # fmt: skip
             row += 4
         if row + 2 <= rows:
             for column in range(0, PANEL, COLUMNS_2):
                 tile_2(
                     weights, w_at, w_at, scales, s_at, column, bias, b_at, inputs, rounded,
-                    inputs_at + row * length, length, sums, factors, factors_at + row * factors_stride, factors_stride, length, out,
-                    o_at + row * out_width, out_width, add,
+                    inputs_at + row * length, length, sums, factors, factors_at + row * factors_stride, factors_stride,
+                    length, out, o_at + row * out_width, out_width, add,
                 )  # fmt: skip
             row += 2
         if row < rows:
             tile_1(
                 weights, w_at, w_at, scales, s_at, 0, bias, b_at, inputs, rounded, inputs_at + row * length, length,
-                sums, factors, factors_at + row * factors_stride, factors_stride, length, out,
-                o_at + row * out_width, out_width, add,
+                sums, factors, factors_at + row * factors_stride, factors_stride, length, out, o_at + row * out_width,
+                out_width, add,
             )  # fmt: skip
         for row in range(rows):
             if gelu == GELU_BY_TANH:
@@ -326,8 +326,8 @@ def forward(  # type: ignore[no-untyped-def]
         if rows > 1:
             barrier(state, threads)
         _matmul(
-            thread, threads, rows, weights, at[QKV_W], scales, at[QKV_S], parameters, at[QKV_B], work,
-            own_y_at, padded, rounded, own, sums, factors, factors_stride, work, qkv_at, qkv, 0, NO_GELU,
+            thread, threads, rows, weights, at[QKV_W], scales, at[QKV_S], parameters, at[QKV_B], work, own_y_at,
+            padded, rounded, own, sums, factors, factors_stride, work, qkv_at, qkv, 0, NO_GELU,
         )  # fmt: skip
         barrier(state, threads)
         _attend(thread, threads, layer, shape, positions, table_of, tables, keys, values, cache_scales, work)
@@ -351,9 +351,8 @@ def forward(  # type: ignore[no-untyped-def]
         if rows > 1:
             barrier(state, threads)
         _matmul(
-            thread, threads, rows, weights, at[FC_W], scales, at[FC_S], parameters, at[FC_B], work,
-            own_y_at, padded, rounded, own, sums, factors, factors_stride, work, inner_at, inner, 0,
-            shape[GELU],
+            thread, threads, rows, weights, at[FC_W], scales, at[FC_S], parameters, at[FC_B], work, own_y_at,
+            padded, rounded, own, sums, factors, factors_stride, work, inner_at, inner, 0, shape[GELU],
         )  # fmt: skip
         barrier(state, threads)
         if whole:
