@@ -137,7 +137,8 @@ def test_a_control_groups_limit_counts_with_what_of_it_is_used_and_could_be_drop
     group.mkdir(parents=True)
     (tmp_path / "self/cgroup").write_text("0::/run/inner\n")
     (group / "memory.max").write_text("max\n")
-    before, found, after = available(), free_memory(CPU, tmp_path, tmp_path), available()  # others come and go meanwhile
+    # Others come and go meanwhile.
+    before, found, after = available(), free_memory(CPU, tmp_path, tmp_path), available()
     assert 0.8 * min(before, after) < found < 1.2 * max(before, after)
     (tmp_path / "run/memory.max").write_text("1000000\n")
     (tmp_path / "run/memory.current").write_text("700000\n")
