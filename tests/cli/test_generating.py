@@ -232,7 +232,7 @@ def test_ctrl_c_ends_the_stream_with_the_text_so_far(model_folder, engine):
     with start(model_folder, "The cat", *ENDLESS) as process:
         begun = process.stdout.read(200)
         process.send_signal(signal.SIGINT)
-        rest, err = process.communicate(timeout=20)
+        rest, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert err == b"interrupted.\n"
     out = (begun + rest).decode()
@@ -248,7 +248,7 @@ def test_ctrl_c_among_json_lines_gives_the_text_so_far_marked_and_says_how_many_
         first = process.stdout.readline()
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        rest, err = process.communicate(timeout=20)
+        rest, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert json.loads(first)["finish_reason"] == "length"
     assert json.loads(rest)["finish_reason"] == "cancelled"
@@ -261,7 +261,7 @@ def test_a_pipe_that_is_closed_ends_it_quietly(model_folder, more):
         if not more:
             process.stdout.read(10)
         process.stdout.close()
-        assert process.wait(timeout=20) == 141
+        assert process.wait(timeout=120) == 141
         assert process.stderr.read() == b""
 
 
@@ -281,7 +281,7 @@ def test_a_conversation_at_a_terminal(model_folder, engine, tmp_path):
 
     def answer(typed: str, until: str = "\n> ", at_least: int = 0) -> str:
         os.write(master, typed.encode())
-        seen, end = "", time.monotonic() + 20
+        seen, end = "", time.monotonic() + 120
         while not (seen.endswith(until) and len(seen) > at_least):
             assert select.select([master], [], [], end - time.monotonic())[0], seen
             seen += os.read(master, 4096).decode().replace("\r", "")
@@ -305,11 +305,10 @@ def test_a_conversation_at_a_terminal(model_folder, engine, tmp_path):
         assert answer("The dog\n") == harmless(following)
         answer("/max-tokens 1000000\n")
         answer("/ignore-end-of-text true\n")
-        os.write(master, b"The cow\n")
-        time.sleep(0.3)
+        answer("The cow\n", until="", at_least=40)  # more than what was typed: the reply has begun
         assert "^C" in answer("\x03")
         os.write(master, b"\x04")
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=120) == 0
     finally:
         process.kill()
         process.wait()

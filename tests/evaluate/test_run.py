@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,11 +137,13 @@ def test_a_killed_evaluation_goes_on_and_gives_the_same_bits(small_model, senten
     command = [sys.executable, "-m", "gpt2lab", "evaluate", tmp_path / "model", "--text", text]
     command += ["--set", "mine-txt.stride=1", "--out", tmp_path / "out"]
     partial = tmp_path / "out" / "items" / "mine-txt.partial.jsonl"
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while process.poll() is None and not (partial.exists() and partial.stat().st_size):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    while not partial.exists():  # where a run ended before it could be killed, once more
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not any(path.stat().st_size for path in partial.parent.glob(partial.name)):
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     kept = partial.read_bytes().count(b"\n")
     assert kept
     ended = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -99,13 +99,14 @@ def test_what_was_cut_off_a_long_context_is_told(small_model):
     assert found.truncated == 40 + 2 - 33
 
 
-def test_predicted_time_is_of_the_order_of_the_real_one(small_model):
+def test_predicted_time_is_of_the_order_of_the_real_one(small_model, monkeypatch):
+    monkeypatch.setattr(scoring.time, "perf_counter", time.process_time)  # a busy machine lets either of them wait
     draw = np.random.default_rng(0)
     pairs = [Pair(draw.integers(0, 320, n % 20 + 1), draw.integers(0, 320, 10)) for n in range(3000)]
     seconds = predict_seconds(small_model.network, [pairs[:1000], pairs[1000:]])
-    start = time.perf_counter()
+    start = time.process_time()
     score(small_model.network, pairs)
-    assert seconds == pytest.approx(time.perf_counter() - start, rel=0.8)
+    assert seconds == pytest.approx(time.process_time() - start, rel=0.8)
 
 
 def test_broken_weights_are_told_in_one_line(small_model):

@@ -42,7 +42,7 @@ def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "demo"
     for sign in (out / "pages" / "fetch.jsonl", out / "train" / "metrics.jsonl"):
         process = subprocess.Popen(command(out), stderr=subprocess.DEVNULL, start_new_session=True)
-        give_up = time.monotonic() + 120
+        give_up = time.monotonic() + 240
         while not sign.exists() or len(sign.read_bytes()) < 80:
             assert process.poll() is None, "the demo ended before it could be killed"
             assert time.monotonic() < give_up

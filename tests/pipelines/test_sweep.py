@@ -143,7 +143,7 @@ ROOT = Path(__file__).parents[2]
 def stopped_in_trial_2(words: list[str], out: Path, sign: signal.Signals) -> tuple[int, str]:
     """Start the command, signal it when trial 2 has a checkpoint; its exit code and what it said."""
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    give_up = time.monotonic() + 120
+    give_up = time.monotonic() + 240
     while not list(out.glob("trials/002-*/checkpoints/step-*/state.json")):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < give_up

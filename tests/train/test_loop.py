@@ -90,9 +90,9 @@ def test_resume_after_kill_gives_the_same_bits(finished, tokens_folder, tmp_path
     command = [sys.executable, str(SCRIPT), str(tokens_folder), str(tmp_path / "killed"), str(STEPS)]
     metrics = tmp_path / "killed" / "metrics.jsonl"
     chooser = random.Random(os.getpid())
-    for lines_wanted in (chooser.randint(10, 25), chooser.randint(32, 50)):
+    for lines_wanted in (chooser.randint(10, 25), chooser.randint(32, 42)):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        give_up = time.monotonic() + 60
+        give_up = time.monotonic() + 240
         while not metrics.exists() or metrics.read_text().count("\n") < lines_wanted:
             assert process.poll() is None, "the run ended before it could be killed"
             assert time.monotonic() < give_up

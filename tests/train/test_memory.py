@@ -127,13 +127,19 @@ def test_the_estimate_of_a_run_is_near_its_peak_and_rather_above():
     assert 0.9 * peak < estimate < 1.2 * peak
 
 
+def available():
+    return psutil.virtual_memory().available
+
+
 def test_a_control_groups_limit_counts_with_what_of_it_is_used_and_could_be_dropped(tmp_path):
     (tmp_path / "self").mkdir()
     group = tmp_path / "run" / "inner"
     group.mkdir(parents=True)
     (tmp_path / "self/cgroup").write_text("0::/run/inner\n")
     (group / "memory.max").write_text("max\n")
-    assert free_memory(CPU, tmp_path, tmp_path) == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+    # Others come and go meanwhile.
+    before, found, after = available(), free_memory(CPU, tmp_path, tmp_path), available()
+    assert 0.8 * min(before, after) < found < 1.2 * max(before, after)
     (tmp_path / "run/memory.max").write_text("1000000\n")
     (tmp_path / "run/memory.current").write_text("700000\n")
     (tmp_path / "run/memory.stat").write_text("anon 5\ninactive_file 100000\n")

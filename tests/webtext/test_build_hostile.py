@@ -57,7 +57,7 @@ def hostile_pages() -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(800)
 def test_hostile_pages_neither_hang_nor_stop_the_build_nor_take_good_ones_along(tmp_path):
     pages, out = tmp_path / "pages", tmp_path / "out"
     pages.mkdir()

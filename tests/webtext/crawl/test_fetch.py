@@ -2,6 +2,7 @@ import gzip
 import json
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -173,26 +174,35 @@ fetch(read_links(Path(sys.argv[1])), Path(sys.argv[2]),
 def test_a_crawl_killed_three_times_keeps_every_page_exactly_once(tmp_path):
     def slow(handler):
         time.sleep(0.01)
+        while int(handler.path[1:]) >= held_from:  # so that no crawl ends before it is killed
+            time.sleep(0.01)
         answer(handler, 200, handler.path + "".join(chr(33 + (i * i) % 90) for i in range(2000)))
 
-    out, names = tmp_path / "pages", tmp_path / "links.txt"
+    def logged():
+        return [json.loads(line)["url"] for line in (out / "fetch.jsonl").read_bytes().split(b"\n")[:-1]]
+
+    out, names, killed, held_from = tmp_path / "pages", tmp_path / "links.txt", [], 0
+    out.mkdir()
+    (out / "fetch.jsonl").touch()
     with site(slow) as web:
         links = [f"{web.base}/{number}" for number in range(100)]
         names.write_text("\n".join(links))
         for wanted in (10, 35, 60):
+            held_from = wanted + 20
             crawl = subprocess.Popen([sys.executable, "-c", CRAWL, names, out])
-            while crawl.poll() is None and len(web.log) < wanted:
+            while crawl.poll() is None and len(logged()) < wanted:
                 time.sleep(0.002)
             assert crawl.poll() is None
             crawl.send_signal(signal.SIGKILL)
             crawl.wait()
-            assert list(out.glob("*.part"))
+            killed.append((set(logged()), len(web.log)))
+        held_from = len(links)
         fetch(read_links(names), out, FetchOptions(**QUICK, warc_bytes=20_000))
-        pages_asked = Counter(path for path in web.paths() if path != "/robots.txt")
+        for done, asked in killed:  # only what was under way, or waited to be written, at a kill is asked for again
+            assert not done & {web.base + path for path in web.paths()[asked:]}
     assert sorted(url for url, _ in archived(out)) == sorted(links)
     assert sorted(line["url"] for line in log_lines(out)) == sorted(links)
     assert not list(out.glob("*.part"))
-    assert sum(pages_asked.values()) <= len(links) + 3  # only what was under way at a kill is asked for again
 
 
 def test_a_full_disk_is_one_clear_error_and_the_crawl_goes_on_afterwards(tmp_path):
@@ -212,13 +222,15 @@ def test_a_full_disk_is_one_clear_error_and_the_crawl_goes_on_afterwards(tmp_pat
 
 
 def test_two_crawls_never_write_to_one_folder(tmp_path):
-    with site(lambda handler: (time.sleep(1.5), hello(handler))) as web:
-        first = threading.Thread(target=fetch, args=([f"{web.base}/"], tmp_path, FetchOptions(**QUICK)))
+    tried, patient = threading.Event(), FetchOptions(**{**QUICK, "timeout_seconds": 120.0})
+    with site(lambda handler: (tried.wait(60), hello(handler))) as web:
+        first = threading.Thread(target=fetch, args=([f"{web.base}/"], tmp_path, patient))
         first.start()
         while not (tmp_path / "fetch.jsonl").exists():
             time.sleep(0.01)
         with pytest.raises(BadOption, match="another fetch"):
-            fetch([f"{web.base}/other"], tmp_path, FetchOptions(**QUICK))
+            fetch([f"{web.base}/other"], tmp_path, patient)
+        tried.set()
         first.join()
 
 
@@ -273,14 +285,14 @@ def test_a_crawl_delay_of_a_day_is_respected_by_staying_away(tmp_path):
 
 def test_hosts_are_visited_side_by_side(tmp_path):
     def slow(handler):
-        time.sleep(0.3)
+        all_three.wait()  # which breaks where the hosts are visited one after another
+        time.sleep(0.1)
         hello(handler)
 
+    all_three, patient = threading.Barrier(3, timeout=60), FetchOptions(**{**QUICK, "timeout_seconds": 120.0})
     with site(slow) as one, site(slow, address="127.0.0.2") as two, site(slow, address="127.0.0.3") as three:
-        start = time.monotonic()
         links = [f"{web.base}/{number}" for web in (one, two, three) for number in range(2)]
-        fetch(links, tmp_path, FetchOptions(**QUICK))
-        assert time.monotonic() - start < 1.2  # one after another: 1.8
+        assert fetch(links, tmp_path, patient).pages == 6
         check_gaps(one.log, 0.0)
 
 
@@ -439,7 +451,7 @@ def test_an_answer_that_is_not_http_is_an_error(tmp_path):
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_busy_host_is_given_the_time_it_asks_for(tmp_path, status):
     def busy_once(handler):
-        if "/" in web.paths():
+        if web.paths().count("/") > 1:
             hello(handler)
         else:
             answer(handler, status, Retry_After="1")
@@ -466,25 +478,26 @@ def test_retry_after_is_understood_in_both_forms():
 def test_a_trickling_host_runs_into_the_time_limit(tmp_path):
     def trickle(handler):
         handler.send_response(200)
-        handler.send_header("Content-Length", "100")
+        handler.send_header("Content-Length", "1000")
         handler.end_headers()
-        for _ in range(30):
+        for _ in range(900):
             handler.wfile.write(b".")
             time.sleep(0.1)
 
     with site(trickle) as web:
         start = time.monotonic()
         fetch([f"{web.base}/"], tmp_path, FetchOptions(**{**QUICK, "timeout_seconds": 0.5}))
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 30  # it trickles for 90
     assert error_of(tmp_path) == "timeout"
 
 
 def test_a_dead_host_is_given_up_once_for_all_its_links(tmp_path):
-    with site(hello) as web:
-        dead = web.base
-    summary = fetch([f"{dead}/{number}" for number in range(50)], tmp_path, FetchOptions(**QUICK))
+    with socket.socket() as silent:  # its port is nobody else's meanwhile
+        silent.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        summary = fetch([f"{dead}/{number}" for number in range(50)], tmp_path, FetchOptions(**QUICK))
     assert summary.errors == {"connection": 50}
-    assert summary.seconds < 2
+    assert summary.seconds < 5  # with all their further tries 7.5 at least
 
 
 def test_we_say_who_we_are_and_who_to_write_to(tmp_path):

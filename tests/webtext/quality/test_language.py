@@ -61,9 +61,9 @@ def test_any_text_has_a_language_or_none_with_a_probability(text):
 def test_all_of_a_long_text_counts_and_its_length_costs_nothing():
     menu = TEXTS["fr"] * 10
     assert identify(menu + TEXTS["en"] * 100).code == "en"
-    started = time.perf_counter()
+    started = time.process_time()
     identify("the " * 4_000_000)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 def test_threads_and_processes_agree_and_importing_costs_no_model():

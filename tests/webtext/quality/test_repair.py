@@ -84,9 +84,9 @@ def test_a_hostile_text_takes_time_in_proportion_to_its_length(unit):
     text = unit * (2_000_000 // len(unit))
 
     def seconds(size: int) -> float:
-        started = time.perf_counter()
+        started = time.process_time()
         repair(text[:size])
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     sixteenth = seconds(len(text) // 16)
     assert seconds(len(text)) < 60 * sixteenth + 1  # a square would be 256 times
