@@ -150,6 +150,8 @@ PEERS = (
 LIBRARIES = tuple(dict.fromkeys(one.library for one in (*OURS, *PEERS)))
 XL = ("gpt2lab int8", "llama.cpp Q8_0")
 TASKS = ("one", "many", "prefill")
+START = "start"
+"""The task of the command line alone: how long it takes to its first token."""
 
 COMPARED = {
     "int8_b1_vs_best_8bit_peer": ("gpt2lab int8", "one", 8, 15),
@@ -172,7 +174,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round of 32 tokens, without the 1542M shape")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--tasks", nargs="+", choices=TASKS, help="these of 124M and no more: shorter turns, finer pairs"
+        "--tasks", nargs="+", choices=(*TASKS, START), help="these of 124M and no more: shorter turns, finer pairs"
     )
     parser.add_argument("--only", nargs="+", metavar="LIBRARY", help=f"of {', '.join(LIBRARIES)}")
     parser.add_argument("--folder", type=Path, help="where models are made, and found again the next time")
@@ -181,18 +183,20 @@ def main() -> None:
         parser.error(f"--only {', '.join(sorted(unknown))}: choose from {', '.join(LIBRARIES)}.")
     rounds, new_tokens = (1, 32) if asked.quick else (asked.rounds, NEW_TOKENS)
     there = [one for one in (*OURS, *PEERS) if one.library in (asked.only or LIBRARIES) and is_there(one)]
+    tasks = asked.tasks or (*TASKS, START)
     load = os.getloadavg()[0]
     with ExitStack() as stack:
         folder = asked.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpt2lab-bench-")))
         make_models(folder / "117M", "117M", {one.model for one in there})
-        sitting = sit(there, folder / "117M", rounds, new_tokens, tuple(asked.tasks or TASKS))
+        decoded = tuple(task for task in TASKS if task in tasks)
+        sitting = sit(there if decoded else [], folder / "117M", rounds, new_tokens, decoded)
         xl: Sitting | None = None
         if not asked.quick and not asked.tasks:
             large = [one for one in there if one.name in XL]
             make_models(folder / "1542M", "1542M", {one.model for one in large})
             xl = sit(large, folder / "1542M", min(rounds, 3), new_tokens, tasks=("one",))
         first_token: list[float] = []
-        if any(one.model == "int8" for one in there) and not asked.tasks:
+        if any(one.model == "int8" for one in there) and START in tasks:
             first_token = [first_token_seconds(folder / "117M" / "int8") for _ in range(rounds + 1)][1:]
     figures = summarize(sitting, xl, first_token)
     print_table(sitting, xl, first_token, figures)
@@ -324,7 +328,7 @@ def sit(
                 (spent, passed), (cpu, clock) = idle[name], left[name]
                 idle[name] = spent + workers[name].cpu_seconds - cpu, passed + time.monotonic() - clock
 
-        for number in range(rounds):
+        for number in range(rounds if contestants else 0):
             turn = number % len(contestants)
             for one in [*contestants[turn:], *contestants[:turn]]:
                 time.sleep(REST_SECONDS)
