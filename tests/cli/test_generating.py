@@ -238,7 +238,7 @@ def test_ctrl_c_ends_the_stream_with_the_text_so_far(model_folder, engine):
     out = (begun + rest).decode()
     assert out.endswith("\n")
     whole = texts(engine, "The cat", max_tokens=len(out), ignore_end_of_text=True)[0]
-    assert ("The cat" + whole).startswith(out[:-1])
+    assert ("The cat" + whole).startswith(out[:-1].rstrip("\ufffd"))  # its last character may have been cut short
 
 
 def test_ctrl_c_among_json_lines_gives_the_text_so_far_marked_and_says_how_many_were_done(model_folder, tmp_path):
