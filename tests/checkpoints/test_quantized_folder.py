@@ -290,17 +290,19 @@ def test_a_model_is_quantized_in_much_less_memory_than_it_takes(kind, small_toke
     size = (source / "model.safetensors").stat().st_size
     assert size > 300_000_000
     code = (
-        "import resource, sys\n"
+        "import sys\n"
         "from pathlib import Path\n"
+        "from tests.peak_memory import peak_memory_bytes\n"
         "from gpt2lab.checkpoints.opening import open_model\n"
         "from gpt2lab.checkpoints.quantizing import quantize_model\n"
         "open_model(sys.argv[1])\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak_memory_bytes()\n"
         "quantize_model(sys.argv[1], Path(sys.argv[2]), sys.argv[3])\n"
-        "print(before * 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, 'torch' in sys.modules)\n"
+        "print(before, peak_memory_bytes(), 'torch' in sys.modules)\n"
     )
     command = [sys.executable, "-c", code, str(source), str(tmp_path / "made"), kind]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     before, peak, torch_imported = done.stdout.split()
     assert torch_imported == "False"
     assert int(peak) - int(before) < size / 3

@@ -1,5 +1,6 @@
 """Memory: the estimate counts what there is, limits are read, and what does not fit is told with what would."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -97,8 +98,8 @@ def test_adafactor_without_momentum_holds_less_than_10_mib_for_the_largest_gpt2_
 
 
 MEASURED = """
-from pathlib import Path
 import torch
+from tests.peak_memory import peak_memory_bytes
 from gpt2lab.model.gpt2 import GPT2
 from gpt2lab.train import loop
 from gpt2lab.train.memory import estimate_memory
@@ -113,8 +114,7 @@ step = loop.TrainingStep(recipe, network, make_optimizer(network, recipe.optimiz
 for number in range(2):
     tokens = torch.randint(0, 4096, (16, 257))
     step.take(number, (tokens[:, :-1], tokens[:, 1:], None))
-lines = Path("/proc/self/status").read_text().splitlines()  # getrusage would tell the parent's peak, too
-print(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024, estimate_memory(recipe).total)
+print(peak_memory_bytes(), estimate_memory(recipe).total)
 """
 
 
@@ -122,7 +122,8 @@ print(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) *
 def test_the_estimate_of_a_run_is_near_its_peak_and_rather_above():
     if not sys.platform.startswith("linux"):
         pytest.skip("only Linux tells the peak of a process alone")
-    done = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, text=True, check=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, text=True, check=True, env=environment)
     peak, estimate = map(int, done.stdout.split())
     assert 0.9 * peak < estimate < 1.2 * peak
 

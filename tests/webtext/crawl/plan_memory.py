@@ -1,10 +1,11 @@
 """Plans synthetic links in a process of its own, prints its peak memory: python plan_memory.py FOLDER LINKS HOSTS."""
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
+
+from tests.peak_memory import peak_memory_bytes
 
 from gpt2lab.webtext.crawl.plan import Plan
 
@@ -16,12 +17,11 @@ with Plan(folder / "plan.sqlite", stream) as plan:
     planned = time.monotonic() - start
     read = sum(1 for queue in plan.queues() for _ in plan.links_of(queue))
     size = (folder / "plan.sqlite").stat().st_size
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(
     json.dumps(
         {
             "links": read,
-            "peak_mb": peak,
+            "peak_mb": peak_memory_bytes() / 1e6,
             "plan_mb": size / 1e6,
             "plan_seconds": planned,
             "read_seconds": time.monotonic() - start - planned,

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -75,7 +76,8 @@ def test_every_host_belongs_to_exactly_one_shard():
 def test_a_million_links_are_planned_in_bounded_memory_however_they_are_spread(tmp_path, hosts):
     def peak(links):
         command = [sys.executable, str(MEASURE), str(tmp_path), str(links), str(hosts)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
         found = json.loads(done.stdout)
         assert found["links"] == links
         return found["peak_mb"]

@@ -4,10 +4,10 @@ python find_memory.py FOLDER DOCUMENTS
 """
 
 import random
-import resource
 import sys
 from pathlib import Path
 
+from tests.peak_memory import peak_memory_bytes
 from tests.webtext.duplicates.stage_files import write_stage_file
 
 from gpt2lab.webtext.duplicates.find import find_duplicates
@@ -29,7 +29,7 @@ def main() -> None:
         files.append(write_stage_file(folder / f"{start}.parquet", rows))
     decisions = find_duplicates(files, folder / "scratch", 0.8)
     assert decisions.counts() == {"near duplicate": documents // 10}
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(peak_memory_bytes())
 
 
 if __name__ == "__main__":
