@@ -98,6 +98,7 @@ def test_adafactor_without_momentum_holds_less_than_10_mib_for_the_largest_gpt2_
 
 
 MEASURED = """
+import sys
 import torch
 from tests.peak_memory import peak_memory_bytes
 from gpt2lab.model.gpt2 import GPT2
@@ -107,25 +108,37 @@ from gpt2lab.train.optimizers.groups import make_optimizer
 from gpt2lab.train.recipe import BatchConfig
 from gpt2lab.train.recipes import laptop
 from dataclasses import replace
-recipe = replace(laptop("nano", 4096), batch=BatchConfig(8, 2))
+sequences, accumulation = map(int, sys.argv[1:])
+recipe = replace(laptop("nano", 4096), batch=BatchConfig(sequences, accumulation))
 network = GPT2(recipe.model)
 network.initialize(torch.Generator().manual_seed(0))
 step = loop.TrainingStep(recipe, network, make_optimizer(network, recipe.optimizer))
 for number in range(2):
-    tokens = torch.randint(0, 4096, (16, 257))
+    tokens = torch.randint(0, 4096, (sequences * accumulation, 257))
     step.take(number, (tokens[:, :-1], tokens[:, 1:], None))
-print(peak_memory_bytes(), estimate_memory(recipe).total)
+estimate = estimate_memory(recipe)
+print(peak_memory_bytes(), estimate.total, replace(estimate, gaps=0).total)
 """
 
 
 @pytest.mark.interop  # for its time
-def test_the_estimate_of_a_run_is_near_its_peak_and_rather_above():
+@pytest.mark.parametrize("batch", [(32, 1), (32, 2)])
+def test_the_estimate_of_a_run_is_near_its_peak(batch):
     if not sys.platform.startswith("linux"):
         pytest.skip("only Linux tells the peak of a process alone")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, text=True, check=True, env=environment)
-    peak, estimate = map(int, done.stdout.split())
-    assert 0.9 * peak < estimate < 1.2 * peak
+    command = [sys.executable, "-c", MEASURED, *map(str, batch)]
+
+    def measured(**more: str) -> list[int]:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env={**environment, **more})
+        return list(map(int, done.stdout.split()))
+
+    # Blocks given back at once leave no gaps: the same peak within 1 % in every run, but for what libraries take.
+    peak, _, without_gaps = measured(MALLOC_MMAP_THRESHOLD_=str(2**18))
+    assert 0.9 * peak < without_gaps < 1.2 * peak
+    # Gaps are another matter: the same run's peak is one time a sixth higher than another time.
+    peak, estimate, _ = measured()
+    assert 0.75 * peak < estimate < 1.4 * peak
 
 
 def available():

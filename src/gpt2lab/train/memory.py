@@ -26,6 +26,8 @@ RUNTIME_BYTES = 350 * 2**20
 """Python, torch and its libraries with nothing to do: 340 MiB on x86 Linux. What an accelerator's takes is unknown."""
 GAPS = 0.4
 """Of activations, what lies in gaps between them: the heap keeps freed memory, and not all of it fits again."""
+GAPS_AMONG_GRADIENTS = 0.9
+"""The same where gradients of earlier micro-batches lie there, which were made among activations of their own."""
 STATE_OF_A_STEP_COUNT = 4
 FLOAT = 4
 
@@ -46,7 +48,9 @@ class MemoryEstimate:
     earlier_gradients: int
     """Gradients of earlier micro-batches of the step."""
     activations: int
-    """What the forward pass of one micro-batch keeps for the backward pass, with gaps, and layers computed again."""
+    """What the forward pass of one micro-batch keeps for the backward pass, and layers computed again."""
+    gaps: int
+    """What the C library's heap keeps between them; nothing where its threshold for mmap is fixed."""
     loss: int
     """The loss's chunk and its gradients for the hidden states and the head; or the start of the backward pass."""
     layer_gradients: int
@@ -59,7 +63,7 @@ class MemoryEstimate:
     @property
     def total(self) -> int:
         """The peak: the fullest of the moments of a step."""
-        backward = self.earlier_gradients + self.activations
+        backward = self.earlier_gradients + self.activations + self.gaps
         layers = max(backward, self.layer_gradients)  # made where activations were
         moments = (backward + self.loss, layers + self.embedding_gradients, layers + self.update)
         return self.runtime + self.weights + self.optimizer + self.average + max(moments)
@@ -100,12 +104,14 @@ def estimate_memory(recipe: Recipe, device_type: str = "cpu") -> MemoryEstimate:
     # The MLP is widest: GELU's result again, and gradients of its inside before and after it.
     loss = head * FLOAT + 2 * stream + max(loss, tokens * 12 * model.n_embd * product)
 
+    gaps = GAPS_AMONG_GRADIENTS if recipe.batch.accumulation > 1 else GAPS
     return MemoryEstimate(
         weights=weights,
         optimizer=optimizer_state(model, recipe.optimizer),
         average=weights if recipe.step.weight_averaging else 0,
         earlier_gradients=weights if recipe.batch.accumulation > 1 else 0,
-        activations=int((1 + GAPS) * kept),
+        activations=kept,
+        gaps=int(gaps * kept),
         loss=loss + tables,
         layer_gradients=weights - heads * FLOAT,
         embedding_gradients=head * FLOAT * (3 if model.tie_word_embeddings else 2),
