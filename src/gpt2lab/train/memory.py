@@ -104,7 +104,7 @@ def estimate_memory(recipe: Recipe, device_type: str = "cpu") -> MemoryEstimate:
     # The MLP is widest: GELU's result again, and gradients of its inside before and after it.
     loss = head * FLOAT + 2 * stream + max(loss, tokens * 12 * model.n_embd * product)
 
-    gaps = GAPS_AMONG_GRADIENTS if recipe.batch.accumulation > 1 else GAPS
+    gaps = GAPS_AMONG_GRADIENTS if recipe.batch.accumulation > 1 and device_type == "cpu" else GAPS
     return MemoryEstimate(
         weights=weights,
         optimizer=optimizer_state(model, recipe.optimizer),
