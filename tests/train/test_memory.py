@@ -136,9 +136,9 @@ def test_the_estimate_of_a_run_is_near_its_peak(batch):
     # Blocks given back at once leave no gaps: the same peak within 1 % in every run, but for what libraries take.
     peak, _, without_gaps = measured(MALLOC_MMAP_THRESHOLD_=str(2**18))
     assert 0.9 * peak < without_gaps < 1.2 * peak
-    # Gaps are another matter: the same run's peak is one time a sixth higher than another time.
+    # Gaps fall out differently from run to run: peaks of the same run lie up to a sixth apart.
     peak, estimate, _ = measured()
-    assert 0.75 * peak < estimate < 1.4 * peak
+    assert 0.9 * peak < estimate < 1.2 * peak
 
 
 def available():
